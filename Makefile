@@ -1,0 +1,46 @@
+# The verbs of the project. Each one sets up what it needs first; `make help` lists them.
+
+VENV   := .venv/bin
+PYTEST := $(VENV)/python -m pytest
+export PATH := $(CURDIR)/.venv/bin:$(PATH):$(HOME)/.cargo/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build guests test lint format bench demo clean
+
+help: ## list these verbs
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## install what is needed: system packages, Rust, Python packages in .venv
+	@scripts/setup.sh
+
+build: setup ## build the core as an extension module and install gdbvmx into .venv
+	@$(VENV)/maturin develop --release --quiet
+
+guests: setup ## build the demonstration hypervisors from source
+	@$(MAKE) --no-print-directory -C guests
+
+test: build guests ## run all tests: the core's, then the whole
+	cargo test --release --quiet --manifest-path core/Cargo.toml
+	$(PYTEST)
+
+lint: build ## formatting, lints and types of Rust and Python
+	cargo fmt --manifest-path core/Cargo.toml --check
+	cargo clippy --release --quiet --manifest-path core/Cargo.toml --all-targets -- -D warnings
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+
+format: setup ## format all source
+	cargo fmt --manifest-path core/Cargo.toml
+	$(VENV)/ruff check --fix --quiet .
+	$(VENV)/ruff format --quiet .
+
+bench: build guests ## measure speed, beside Debian's Bochs in the same run
+	$(VENV)/python scripts/bench.py
+
+demo: build guests ## a debugging session of two minutes that runs by itself
+	$(VENV)/python scripts/demo.py
+
+clean: ## remove what was built; .venv stays
+	$(MAKE) --no-print-directory -C guests clean
+	rm -rf core/target build gdbvmx/*.so .mypy_cache .pytest_cache .ruff_cache
