@@ -20,12 +20,12 @@ guests: setup ## build the demonstration hypervisors from source
 	@$(MAKE) --no-print-directory -C guests
 
 test: build guests ## run all tests: the core's, then the whole
-	cargo test --release --quiet --manifest-path core/Cargo.toml
+	cargo test --quiet --manifest-path core/Cargo.toml
 	$(PYTEST)
 
 lint: build ## formatting, lints and types of Rust and Python
 	cargo fmt --manifest-path core/Cargo.toml --check
-	cargo clippy --release --quiet --manifest-path core/Cargo.toml --all-targets -- -D warnings
+	cargo clippy --quiet --manifest-path core/Cargo.toml --all-targets --all-features -- -D warnings
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
