@@ -85,7 +85,7 @@ if [ "$references" = yes ]; then
 fi
 
 # --- Rust ------------------------------------------------------------------------------------------------
-minimum=78 # of rustc 1.x; core/Cargo.toml states the same
+minimum=85 # of rustc 1.x; core/Cargo.toml states the same
 PATH=$PATH:$HOME/.cargo/bin
 rust_minor() { rustc --version 2>/dev/null | sed -nE 's/^rustc 1\.([0-9]+)\..*/\1/p'; }
 if ! command -v cargo >/dev/null || [ "$(rust_minor)" -lt "$minimum" ] 2>/dev/null; then

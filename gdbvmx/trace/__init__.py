@@ -1,0 +1,1 @@
+"""Traces: their file, and what is made of them."""
