@@ -545,7 +545,7 @@ impl std::fmt::Debug for Field {
 pub struct FieldSet([u64; FieldSet::WORDS]);
 
 impl FieldSet {
-    const WORDS: usize = (Field::COUNT + 63) / 64;
+    const WORDS: usize = Field::COUNT.div_ceil(64);
     pub const EMPTY: FieldSet = FieldSet([0; FieldSet::WORDS]);
     pub const ALL: FieldSet = {
         let mut set = FieldSet::EMPTY;

@@ -4,5 +4,9 @@
 //! In older editions each of these chapters has a number one less.
 
 pub mod controls;
+pub mod describe;
+pub mod errors;
 pub mod fields;
+pub mod qualification;
+pub mod reasons;
 pub mod vmcs;
