@@ -1,0 +1,86 @@
+"""VMCS fields from JSON and from the dumps in the kernel logs of KVM and Xen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gdbvmx import vmcsfile
+from gdbvmx.vmcsfile import VmcsFileError
+
+DATA = Path(__file__).parent / "data"
+FIELDS = dict.fromkeys(("guest_rip", "guest_cr0"))
+
+
+def test_kvm_dump():
+    values = vmcsfile.read(DATA / "kvm-dump.txt", FIELDS)
+    expected = {
+        "guest_cr0": 0x80050033,
+        "cr4_guest_host_mask": 0xFFFFFFFFFFFEF871,
+        "guest_rsp": 0xFFFFC90000003F50,  # and not the one of Sysenter
+        "guest_ia32_sysenter_esp": 0xFFFFFE0000002200,
+        "guest_ldtr_access_rights": 0x10000,
+        "guest_tr_limit": 0x206F,
+        "guest_gdtr_base": 0xFFFFFE0000001000,
+        "guest_activity_state": 1,
+        "host_rip": 0xFFFFFFFFC0A21F60,
+        "host_tr_selector": 0x40,
+        "secondary_processor_based_controls": 0x021237EB,
+        "entry_controls": 0xD1FF,
+        "exit_reason": 0x80000021,
+        "ept_pointer": 0x105B5E05E,
+    }
+    assert {name: values.get(name) for name in expected} == expected
+    assert "guest_es_selector" not in values
+
+
+def test_xen_dump():
+    values = vmcsfile.read(DATA / "xen-dump.txt", FIELDS)
+    expected = {
+        "guest_rip": 0x10A000,
+        "guest_cs_access_rights": 0xC09B,
+        "guest_gdtr_limit": 0xFFFF,
+        "guest_tr_base": 0x2000,
+        "guest_ia32_efer": 0x500,
+        "host_rsp": 0xFFFF83023F0FFF70,
+        "ple_window": 0x1000,
+    }
+    assert {name: values.get(name) for name in expected} == expected
+
+
+def test_the_second_dump_of_a_log_is_another_entrys(tmp_path):
+    log = tmp_path / "log"
+    text = (DATA / "kvm-dump.txt").read_text()
+    log.write_text(text + text.replace("CR3 = 0x00000000bee20000", "CR3 = 0x0000000000001000"))
+    assert vmcsfile.read(log, FIELDS)["guest_cr3"] == 0xBEE20000
+
+
+def test_json(tmp_path):
+    file = tmp_path / "vmcs.json"
+    file.write_text('{"guest_rip": "0x1000", "guest_cr0": 49}')
+    assert vmcsfile.read(file, FIELDS) == {"guest_rip": 0x1000, "guest_cr0": 0x31}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "neither JSON nor a VMCS dump"),
+        ("[1] all is well\n", "neither JSON nor a VMCS dump"),
+        ("{", "no JSON"),
+        ("{}", "no fields"),
+        ('{"guest_rip": -1}', "guest_rip is -1; expected a number of at most 64 bits"),
+        ('{"guest_rip": true}', "guest_rip is True"),
+        ('{"guest_rip": "0xz"}', "guest_rip is '0xz'"),
+        ('{"guest_rip": [1]}', "guest_rip is [1]"),
+        ('{"guest_rpi": 1}', "'guest_rpi' is no field of the VMCS"),
+    ],
+)
+def test_what_is_no_vmcs(tmp_path, text, complaint):
+    file = tmp_path / "vmcs"
+    file.write_text(text)
+    with pytest.raises(VmcsFileError) as caught:
+        vmcsfile.read(file, FIELDS)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
