@@ -1,0 +1,1 @@
+"""Machines that the project did not write, to hold the emulator's answers against."""
