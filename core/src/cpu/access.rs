@@ -1,0 +1,348 @@
+//! Memory as instructions see it: segment check, TLB, RAM; the rare cases out of line.
+
+use super::int::Int;
+use super::segment::{ES, SS};
+use super::{flags, Cpu, Done, Stop, RSP};
+use crate::mmu::paging::{self, Access};
+use crate::mmu::tlb::{Privilege, PAGE, PAGE_MASK};
+use crate::platform::Bus;
+
+impl Cpu {
+    /// Reads at offset `ea` of segment `seg`.
+    #[inline(always)]
+    pub fn read<T: Int>(&mut self, bus: &mut Bus, seg: u8, ea: u64) -> Result<T, Stop> {
+        let window = &self.window[(seg & 7) as usize];
+        if ea.wrapping_add(T::BYTES - 1) < window.read_end {
+            let linear = ea.wrapping_add(window.base) & self.linear_mask;
+            let entry = self.tlb.entry(linear, self.tlb.context);
+            if entry.read == linear & PAGE_MASK | self.tlb.context && linear & 0xfff <= PAGE - T::BYTES {
+                if let Some(value) = bus.ram.load((entry.ram + (linear & 0xfff)) as usize) {
+                    return Ok(value);
+                }
+            }
+        }
+        self.read_checked(bus, seg, ea)
+    }
+
+    #[inline(always)]
+    pub fn write<T: Int>(&mut self, bus: &mut Bus, seg: u8, ea: u64, value: T) -> Done {
+        let window = &self.window[(seg & 7) as usize];
+        if ea.wrapping_add(T::BYTES - 1) < window.write_end {
+            let linear = ea.wrapping_add(window.base) & self.linear_mask;
+            let entry = self.tlb.entry(linear, self.tlb.context);
+            if entry.write == linear & PAGE_MASK | self.tlb.context
+                && linear & 0xfff <= PAGE - T::BYTES
+                && bus.ram.store((entry.ram + (linear & 0xfff)) as usize, value)
+            {
+                return Ok(());
+            }
+        }
+        self.write_checked(bus, seg, ea, value)
+    }
+
+    /// Read, compute, write back. The page is checked for writing first, as a locked instruction does.
+    #[inline(always)]
+    pub fn update<T: Int>(
+        &mut self,
+        bus: &mut Bus,
+        seg: u8,
+        ea: u64,
+        f: impl FnOnce(&mut Cpu, T) -> T,
+    ) -> Done {
+        let window = &self.window[(seg & 7) as usize];
+        if ea.wrapping_add(T::BYTES - 1) < window.write_end {
+            let linear = ea.wrapping_add(window.base) & self.linear_mask;
+            let entry = self.tlb.entry(linear, self.tlb.context);
+            if entry.write == linear & PAGE_MASK | self.tlb.context && linear & 0xfff <= PAGE - T::BYTES {
+                let at = (entry.ram + (linear & 0xfff)) as usize;
+                if let Some(old) = bus.ram.load(at) {
+                    let new = f(self, old);
+                    bus.ram.store(at, new);
+                    return Ok(());
+                }
+            }
+        }
+        let linear = self.check_segment(seg, ea, T::BYTES, true)?;
+        let mapped = self.translate_write(bus, linear, T::BYTES)?;
+        let old = self.read_mapped(bus, linear, mapped, T::BYTES)?;
+        let new = f(self, T::from_u64(old));
+        self.write_mapped(bus, linear, mapped, T::BYTES, new.to_u64());
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_checked<T: Int>(&mut self, bus: &mut Bus, seg: u8, ea: u64) -> Result<T, Stop> {
+        let linear = self.check_segment(seg, ea, T::BYTES, false)?;
+        self.read_linear(bus, linear, self.tlb.privilege())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_checked<T: Int>(&mut self, bus: &mut Bus, seg: u8, ea: u64, value: T) -> Done {
+        let linear = self.check_segment(seg, ea, T::BYTES, true)?;
+        let mapped = self.translate_write(bus, linear, T::BYTES)?;
+        self.write_mapped(bus, linear, mapped, T::BYTES, value.to_u64());
+        Ok(())
+    }
+
+    /// The segment checks of SDM vol. 3, 5.3 and 5.5, for the accesses that the window does not let through.
+    fn check_segment(&mut self, seg: u8, ea: u64, bytes: u64, write: bool) -> Result<u64, Stop> {
+        let index = (seg & 7) as usize;
+        let fault = |cpu: &mut Cpu| {
+            if index == SS {
+                cpu.stack_fault(0)
+            } else {
+                cpu.general_protection(0)
+            }
+        };
+        let linear = ea.wrapping_add(self.window[index].base) & self.linear_mask;
+        if self.long64() {
+            let last = linear.wrapping_add(bytes - 1);
+            return if self.canonical(linear) && self.canonical(last) { Ok(linear) } else { Err(fault(self)) };
+        }
+        let segment = self.seg[index];
+        let (first, last) = (ea, ea + bytes - 1);
+        if !self.paragraphs() {
+            let rights = segment.rights;
+            let allowed = rights.usable()
+                && rights.present()
+                && if write { rights.is_writable() } else { rights.is_readable() };
+            if !allowed {
+                return Err(fault(self));
+            }
+            if rights.is_expand_down() {
+                let top = if rights.big() { 0xffff_ffff } else { 0xffff };
+                return if first > segment.limit as u64 && last <= top { Ok(linear) } else { Err(fault(self)) };
+            }
+        }
+        if last > segment.limit as u64 {
+            return Err(fault(self));
+        }
+        Ok(linear)
+    }
+
+    /// Checks an access to `bytes` bytes at a segment offset as an instruction of unusual size makes it, and gives its
+    /// linear address.
+    pub fn linear(&mut self, seg: u8, ea: u64, bytes: u64, write: bool) -> Result<u64, Stop> {
+        self.check_segment(seg, ea, bytes, write)
+    }
+
+    /// Reads at a linear address with a given privilege: descriptors, the TSS and the IDT are read as supervisor.
+    pub fn read_linear<T: Int>(
+        &mut self,
+        bus: &mut Bus,
+        linear: u64,
+        privilege: Privilege,
+    ) -> Result<T, Stop> {
+        let context = self.tlb.context_for(privilege);
+        let entry = self.tlb.entry(linear, context);
+        if entry.read == linear & PAGE_MASK | context && linear & 0xfff <= PAGE - T::BYTES {
+            if let Some(value) = bus.ram.load((entry.ram + (linear & 0xfff)) as usize) {
+                return Ok(value);
+            }
+        }
+        self.check_alignment(linear, T::BYTES, privilege)?;
+        let mapped = self.translate_span(bus, linear, T::BYTES, Access::read(privilege))?;
+        Ok(T::from_u64(self.read_mapped(bus, linear, mapped, T::BYTES)?))
+    }
+
+    /// Writes at a linear address with a given privilege.
+    pub fn write_linear<T: Int>(
+        &mut self,
+        bus: &mut Bus,
+        linear: u64,
+        privilege: Privilege,
+        value: T,
+    ) -> Done {
+        let mapped = self.translate_span(bus, linear, T::BYTES, Access::write(privilege))?;
+        self.solo_if_needed(bus, linear, mapped, T::BYTES, true)?;
+        self.write_mapped(bus, linear, mapped, T::BYTES, value.to_u64());
+        Ok(())
+    }
+
+    /// Reads `N` bytes at a segment offset: SSE and x87 operands. `aligned`: #GP(0) unless at a multiple of `N`.
+    pub fn read_bytes<const N: usize>(
+        &mut self,
+        bus: &mut Bus,
+        seg: u8,
+        ea: u64,
+        aligned: bool,
+    ) -> Result<[u8; N], Stop> {
+        let linear = self.check_segment(seg, ea, N as u64, false)?;
+        if aligned && linear & (N as u64 - 1) != 0 {
+            return Err(self.general_protection(0));
+        }
+        let privilege = self.tlb.privilege();
+        let entry = self.tlb.entry(linear, self.tlb.context);
+        if entry.read == linear & PAGE_MASK | self.tlb.context && linear & 0xfff <= PAGE - N as u64 {
+            if let Some(value) = bus.ram.bytes((entry.ram + (linear & 0xfff)) as usize) {
+                return Ok(*value);
+            }
+        }
+        let mapped = self.translate_span(bus, linear, N as u64, Access::read(privilege))?;
+        self.solo_if_needed(bus, linear, mapped, N as u64, false)?;
+        let mut value = [0; N];
+        for (at, byte) in value.iter_mut().enumerate() {
+            *byte = self.read_mapped(bus, linear.wrapping_add(at as u64), mapped.at(linear, at as u64), 1)? as u8;
+        }
+        Ok(value)
+    }
+
+    pub fn write_bytes<const N: usize>(
+        &mut self,
+        bus: &mut Bus,
+        seg: u8,
+        ea: u64,
+        aligned: bool,
+        value: [u8; N],
+    ) -> Done {
+        let linear = self.check_segment(seg, ea, N as u64, true)?;
+        if aligned && linear & (N as u64 - 1) != 0 {
+            return Err(self.general_protection(0));
+        }
+        let entry = self.tlb.entry(linear, self.tlb.context);
+        if entry.write == linear & PAGE_MASK | self.tlb.context && linear & 0xfff <= PAGE - N as u64 {
+            if let Some(place) = bus.ram.bytes_mut((entry.ram + (linear & 0xfff)) as usize) {
+                *place = value;
+                return Ok(());
+            }
+        }
+        let mapped = self.translate_write(bus, linear, N as u64)?;
+        for (at, byte) in value.iter().enumerate() {
+            let at = at as u64;
+            self.write_mapped(bus, linear.wrapping_add(at), mapped.at(linear, at), 1, *byte as u64);
+        }
+        Ok(())
+    }
+
+    /// #AC: SDM vol. 3, 6.15, interrupt 17.
+    fn check_alignment(&mut self, linear: u64, bytes: u64, privilege: Privilege) -> Done {
+        if privilege == Privilege::UserAligned && linear & (bytes - 1) != 0 {
+            return Err(self.alignment_check());
+        }
+        Ok(())
+    }
+
+    /// Translates for a write by the running program, and insists on being alone where the write has side effects.
+    fn translate_write(&mut self, bus: &mut Bus, linear: u64, bytes: u64) -> Result<Span, Stop> {
+        let privilege = self.tlb.privilege();
+        self.check_alignment(linear, bytes, privilege)?;
+        let mapped = self.translate_span(bus, linear, bytes, Access::write(privilege))?;
+        self.solo_if_needed(bus, linear, mapped, bytes, true)?;
+        Ok(mapped)
+    }
+
+    /// Physical addresses of an access that may cross into a second page. Both pages are checked before either is
+    /// touched.
+    fn translate_span(
+        &mut self,
+        bus: &mut Bus,
+        linear: u64,
+        bytes: u64,
+        access: Access,
+    ) -> Result<Span, Stop> {
+        let room = PAGE - (linear & 0xfff);
+        let first = paging::translate(self, bus, linear, access)?;
+        let second = if bytes > room {
+            paging::translate(self, bus, linear.wrapping_add(room) & self.linear_mask, access)?
+        } else {
+            0
+        };
+        Ok(Span { first, second, room })
+    }
+
+    /// Devices, code pages and watched pages are only touched by an instruction that runs as a block of its own.
+    fn solo_if_needed(&mut self, bus: &Bus, linear: u64, span: Span, bytes: u64, write: bool) -> Done {
+        if self.solo {
+            return Ok(());
+        }
+        let special = |physical, bytes| match bus.ram.offset(physical) {
+            None => true,
+            Some(at) => {
+                bus.debug.watches.touch(linear, bytes) || write && bus.ram.holds_code(at as u64, bytes)
+            }
+        };
+        let first = bytes.min(span.room);
+        if special(span.first, first) || bytes > first && special(span.second, bytes - first) {
+            return Err(Stop::Solo);
+        }
+        Ok(())
+    }
+
+    fn read_mapped(&mut self, bus: &mut Bus, linear: u64, span: Span, bytes: u64) -> Result<u64, Stop> {
+        self.solo_if_needed(bus, linear, span, bytes, false)?;
+        bus.debug.watches.note(linear, bytes, false);
+        if bytes <= span.room {
+            return Ok(bus.read_physical(self.id, span.first, bytes));
+        }
+        let low = bus.read_physical(self.id, span.first, span.room);
+        let high = bus.read_physical(self.id, span.second, bytes - span.room);
+        Ok(low | high << (span.room * 8))
+    }
+
+    fn write_mapped(&mut self, bus: &mut Bus, linear: u64, span: Span, bytes: u64, value: u64) {
+        bus.debug.watches.note(linear, bytes, true);
+        if bytes <= span.room {
+            bus.write_physical(self.id, span.first, bytes, value);
+        } else {
+            bus.write_physical(self.id, span.first, span.room, value);
+            bus.write_physical(self.id, span.second, bytes - span.room, value >> (span.room * 8));
+        }
+    }
+
+    // The stack.
+
+    #[inline(always)]
+    pub fn push<T: Int>(&mut self, bus: &mut Bus, value: T) -> Done {
+        let mask = self.stack_mask();
+        let top = self.regs[RSP].wrapping_sub(T::BYTES);
+        self.write(bus, SS as u8, top & mask, value)?;
+        self.regs[RSP] = self.regs[RSP] & !mask | top & mask;
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub fn pop<T: Int>(&mut self, bus: &mut Bus) -> Result<T, Stop> {
+        let mask = self.stack_mask();
+        let value = self.read(bus, SS as u8, self.regs[RSP] & mask)?;
+        self.release_stack(T::BYTES);
+        Ok(value)
+    }
+
+    /// Adds to the stack pointer.
+    #[inline(always)]
+    pub fn release_stack(&mut self, bytes: u64) {
+        let mask = self.stack_mask();
+        self.regs[RSP] = self.regs[RSP] & !mask | self.regs[RSP].wrapping_add(bytes) & mask;
+    }
+
+    /// True where the flag DF makes string instructions go downwards.
+    pub fn downwards(&self) -> bool {
+        self.flags.has(flags::DF)
+    }
+
+    /// The segment that string instructions write to.
+    pub const STRING_DESTINATION: u8 = ES as u8;
+}
+
+/// Where the bytes of one access lie: guest-physical, in one or two pages.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    first: u64,
+    second: u64,
+    /// Bytes of the access that the first page has room for.
+    room: u64,
+}
+
+impl Span {
+    /// The span of what lies `skip` bytes further.
+    fn at(self, linear: u64, skip: u64) -> Span {
+        let start = linear.wrapping_add(skip);
+        if skip < self.room {
+            Span { first: self.first + skip, second: self.second, room: self.room - skip }
+        } else {
+            Span { first: self.second + (skip - self.room), second: 0, room: PAGE - (start & 0xfff) }
+        }
+    }
+}

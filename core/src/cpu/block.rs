@@ -1,0 +1,173 @@
+//! Decoded code: blocks keyed by physical address and mode, and the links between them.
+
+use std::collections::HashMap;
+
+use super::insn::Insn;
+use super::CodeSize;
+
+pub type BlockId = u32;
+
+/// A run of instructions within one page, or one instruction that crosses into the next.
+pub struct Block {
+    pub insns: Box<[Insn]>,
+    /// Bytes from the first instruction to the end of the last.
+    pub length: u16,
+    /// The last instruction sets RIP itself.
+    pub branches: bool,
+    /// A breakpoint may lie at its start: to be entered by `CodeCache` look-up only, never by a link.
+    pub guarded: bool,
+    links: [Link; 2],
+    oldest: u8,
+}
+
+impl Block {
+    pub fn new(insns: Vec<Insn>, guarded: bool) -> Block {
+        let last = insns.last();
+        Block {
+            length: last.map_or(0, |insn| insn.offset + insn.length as u16),
+            branches: last.is_some_and(|insn| insn.has(super::insn::flag::BRANCH)),
+            insns: insns.into(),
+            guarded,
+            links: Default::default(),
+            oldest: 0,
+        }
+    }
+
+    /// The block that follows at `linear`, if it followed before under the same translations.
+    #[inline(always)]
+    pub fn next(&self, linear: u64, context: u64) -> Option<BlockId> {
+        self.links.iter().find(|link| link.linear == linear && link.context == context).map(|link| link.block)
+    }
+
+    pub fn link(&mut self, linear: u64, context: u64, block: BlockId) {
+        self.links[(self.oldest & 1) as usize] = Link { linear, context, block };
+        self.oldest ^= 1;
+    }
+}
+
+/// Where a block went before. `context` is the TLB's `unique_context` plus this cache's epoch; 0 matches nothing.
+#[derive(Clone, Copy, Default)]
+struct Link {
+    linear: u64,
+    context: u64,
+    block: BlockId,
+}
+
+/// Starts of recently entered blocks by linear address: what indirect branches and returns use.
+const RECENT: usize = 4096;
+
+#[derive(PartialEq, Eq, Hash, Clone, Copy)]
+pub struct Key {
+    /// Offset into RAM.
+    pub ram: u64,
+    pub size: CodeSize,
+}
+
+/// All blocks of the machine. Freed blocks are reused only after the epoch has moved on, so that no link can lead to
+/// the wrong one.
+pub struct CodeCache {
+    blocks: Vec<Block>,
+    free: Vec<BlockId>,
+    by_key: HashMap<Key, BlockId>,
+    /// Blocks that begin in, or cross out of, each page of RAM.
+    by_page: HashMap<u64, Vec<(Key, BlockId)>>,
+    recent: Box<[Link]>,
+    epoch: u64,
+}
+
+/// A guest that makes code for ever may not fill the host's memory: past this all is decoded anew.
+const MOST_BLOCKS: usize = 1 << 18;
+
+impl Default for CodeCache {
+    fn default() -> Self {
+        CodeCache {
+            blocks: Vec::new(),
+            free: Vec::new(),
+            by_key: HashMap::new(),
+            by_page: HashMap::new(),
+            recent: vec![Link::default(); RECENT].into(),
+            epoch: 1,
+        }
+    }
+}
+
+impl CodeCache {
+    /// What links made now are valid for: `translations` is the TLB's unique context.
+    #[inline(always)]
+    pub fn context(&self, translations: u64, size: CodeSize) -> u64 {
+        self.epoch << 40 | translations << 2 | size as u64
+    }
+
+    #[inline(always)]
+    pub fn block(&self, id: BlockId) -> &Block {
+        &self.blocks[id as usize]
+    }
+
+    pub fn link(&mut self, from: BlockId, linear: u64, context: u64, to: BlockId) {
+        if !self.blocks[to as usize].guarded {
+            self.blocks[from as usize].link(linear, context, to);
+        }
+    }
+
+    #[inline(always)]
+    fn recent_slot(linear: u64) -> usize {
+        (linear ^ linear >> 12) as usize & (RECENT - 1)
+    }
+
+    #[inline(always)]
+    pub fn recent(&self, linear: u64, context: u64) -> Option<BlockId> {
+        let link = &self.recent[CodeCache::recent_slot(linear)];
+        (link.linear == linear && link.context == context).then_some(link.block)
+    }
+
+    pub fn remember(&mut self, linear: u64, context: u64, block: BlockId) {
+        if !self.blocks[block as usize].guarded {
+            self.recent[CodeCache::recent_slot(linear)] = Link { linear, context, block };
+        }
+    }
+
+    pub fn find(&self, key: Key) -> Option<BlockId> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// Adds a block; `pages` are the RAM offsets of the one or two pages that its bytes lie in.
+    pub fn insert(&mut self, key: Key, block: Block, pages: &[u64]) -> BlockId {
+        if self.blocks.len() >= MOST_BLOCKS && self.free.is_empty() {
+            self.clear();
+        }
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.blocks[id as usize] = block;
+                id
+            }
+            None => {
+                self.blocks.push(block);
+                (self.blocks.len() - 1) as BlockId
+            }
+        };
+        self.by_key.insert(key, id);
+        for page in pages {
+            self.by_page.entry(page & !0xfff).or_default().push((key, id));
+        }
+        id
+    }
+
+    /// Forgets what was decoded from the page at RAM offset `page`.
+    pub fn invalidate(&mut self, page: u64) {
+        for (key, id) in self.by_page.remove(&(page & !0xfff)).unwrap_or_default() {
+            if self.by_key.get(&key) == Some(&id) {
+                self.by_key.remove(&key);
+                self.free.push(id);
+            }
+        }
+        self.epoch += 1;
+    }
+
+    pub fn clear(&mut self) {
+        self.blocks.clear();
+        self.free.clear();
+        self.by_key.clear();
+        self.by_page.clear();
+        self.epoch += 1;
+    }
+}

@@ -1,0 +1,272 @@
+//! Bytes to blocks. iced-x86 decodes; each group of instructions in `exec` says, mnemonic by mnemonic, which handler
+//! serves which form.
+
+use std::sync::LazyLock;
+
+use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+
+use super::insn::{flag, Handler, Insn, HIGH_BYTE};
+use super::{exec, segment, CodeSize, BLOCK_RIP, ZERO};
+
+/// What an operand is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    None,
+    /// A general-purpose register and its size in bytes.
+    Gpr(u8),
+    Xmm,
+    Ymm,
+    Mmx,
+    St,
+    Segment,
+    Control,
+    Debug,
+    /// Memory and its size in bytes, 0 where it has none (LEA, FXSAVE, …).
+    Memory(u16),
+    Immediate,
+    NearBranch,
+    FarBranch,
+    Other,
+}
+
+/// An instruction as the tables of handlers see it.
+pub struct Form<'a> {
+    pub insn: &'a Instruction,
+    pub code: Code,
+    pub operands: [Operand; 5],
+    pub size: CodeSize,
+}
+
+impl Form<'_> {
+    pub fn has_memory(&self) -> bool {
+        self.operands.iter().any(|operand| matches!(operand, Operand::Memory(_)))
+    }
+}
+
+/// Chooses the handler of a form; `None`: the form is not executed, it is #UD.
+pub type Select = fn(&Form) -> Option<Handler>;
+
+/// How an instruction stands in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// RIP goes on to the next instruction.
+    Next,
+    /// The handler sets RIP; the block ends.
+    Branch,
+    /// A block of its own: it needs the exact count, talks to devices, or changes what decoding, translation or
+    /// interrupts depend on.
+    Alone,
+    /// Both.
+    AloneBranch,
+}
+
+/// A row of a group's table.
+pub type Row = (Mnemonic, Select, Flow);
+pub type Group = &'static [Row];
+
+static ROWS: LazyLock<Vec<Option<Row>>> = LazyLock::new(|| {
+    let mut table = vec![None; Mnemonic::values().len()];
+    for row in exec::GROUPS.iter().flat_map(|group| group.iter()) {
+        debug_assert!(table[row.0 as usize].is_none(), "{:?} stands in two groups", row.0);
+        table[row.0 as usize] = Some(*row);
+    }
+    table
+});
+
+/// Longest block; bounds the work between two looks at anything.
+const MOST_INSNS: usize = 64;
+
+/// How decoding ended.
+pub enum Decoded {
+    Block(Vec<Insn>),
+    /// The first instruction needs more bytes than there are: it crosses into the next page.
+    NeedsMore,
+}
+
+/// Decodes a block from `bytes`, which end at a page's end (or two pages on, for one that crosses). `base` is the RIP
+/// of the first byte; `cut` says before which offsets a block must end (breakpoints).
+pub fn block(bytes: &[u8], size: CodeSize, base: u64, cut: impl Fn(u64) -> bool) -> Decoded {
+    let mut decoder = Decoder::with_ip(size.bitness(), bytes, base, DecoderOptions::NONE);
+    let mut insns: Vec<Insn> = Vec::new();
+    let mut raw = Instruction::default();
+    while insns.len() < MOST_INSNS {
+        let offset = decoder.position() as u64;
+        if !insns.is_empty() && (cut(offset) || !decoder.can_decode()) {
+            break;
+        }
+        decoder.decode_out(&mut raw);
+        if decoder.last_error() == DecoderError::NoMoreBytes && bytes.len() - (offset as usize) < 15 {
+            if insns.is_empty() {
+                return Decoded::NeedsMore;
+            }
+            break;
+        }
+        let (insn, ends, alone) = translate(&raw, size, base, offset as u16, insns.len() as u8);
+        if alone && !insns.is_empty() {
+            break;
+        }
+        insns.push(insn);
+        if ends || alone {
+            break;
+        }
+    }
+    Decoded::Block(insns)
+}
+
+/// One instruction, whether it ends a block, and whether it must be a block of its own.
+fn translate(raw: &Instruction, size: CodeSize, base: u64, offset: u16, position: u8) -> (Insn, bool, bool) {
+    let mut operands = [Operand::None; 5];
+    let mut r = [0u8; 3];
+    let mut registers = 0;
+    let mut imm = 0;
+    for (at, kind) in raw.op_kinds().enumerate().take(5) {
+        operands[at] = match kind {
+            OpKind::Register => {
+                let register = raw.op_register(at as u32);
+                if registers < 3 {
+                    r[registers] = number(register);
+                    registers += 1;
+                }
+                class(register)
+            }
+            OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
+                imm = raw.near_branch_target().wrapping_sub(base);
+                Operand::NearBranch
+            }
+            OpKind::FarBranch16 | OpKind::FarBranch32 => {
+                let (selector, target) = (raw.far_branch_selector(), raw.far_branch32());
+                let target = if kind == OpKind::FarBranch16 { raw.far_branch16() as u32 } else { target };
+                imm = target as u64 | (selector as u64) << 32;
+                Operand::FarBranch
+            }
+            OpKind::Memory => Operand::Memory(raw.memory_size().size() as u16),
+            OpKind::Immediate8_2nd => {
+                // ENTER and EXTRQ have two immediates: the second goes above the first.
+                imm |= (raw.immediate8_2nd() as u64) << 16;
+                Operand::Immediate
+            }
+            kind if is_immediate(kind) => {
+                imm = raw.immediate(at as u32);
+                Operand::Immediate
+            }
+            _ => Operand::Memory(raw.memory_size().size() as u16),
+        };
+    }
+
+    let form = Form { insn: raw, code: raw.code(), operands, size };
+    let (handler, flow) = match ROWS[raw.mnemonic() as usize] {
+        Some((_, select, flow)) if !raw.is_invalid() => (select(&form), flow),
+        _ => (None, Flow::Branch),
+    };
+    // A load of SS, and every move to or from control and debug registers, has effects between instructions.
+    let special = matches!(operands[0], Operand::Segment if raw.op0_register() == Register::SS)
+        || operands.iter().any(|operand| matches!(operand, Operand::Control | Operand::Debug));
+    let alone = special || matches!(flow, Flow::Alone | Flow::AloneBranch);
+    let branches = matches!(flow, Flow::Branch | Flow::AloneBranch);
+
+    let mut flags = 0;
+    let mut set = |bit, on| flags |= if on { bit } else { 0 };
+    set(flag::LOCK, raw.has_lock_prefix());
+    set(flag::REP, raw.has_rep_prefix());
+    set(flag::REPNE, raw.has_repne_prefix());
+    set(flag::BRANCH, branches);
+    let address_bits = address_bits(raw, size);
+    set(flag::ADDRESS16, address_bits == 16);
+    set(flag::ADDRESS32, address_bits == 32);
+
+    let rip_relative = matches!(raw.memory_base(), Register::RIP | Register::EIP);
+    let displacement = raw.memory_displacement64();
+    let insn = Insn {
+        run: handler.unwrap_or(exec::undefined),
+        imm,
+        disp: if rip_relative { displacement.wrapping_sub(base) } else { displacement },
+        base: if rip_relative { BLOCK_RIP as u8 } else { memory_number(raw.memory_base()) },
+        index: memory_number(raw.memory_index()),
+        scale: raw.memory_index_scale().trailing_zeros() as u8,
+        seg: number(raw.memory_segment()).min(segment::GS as u8),
+        r,
+        flags,
+        code: raw.code() as u16,
+        offset,
+        length: raw.len() as u8,
+        position,
+    };
+    (insn, branches || handler.is_none(), alone)
+}
+
+fn is_immediate(kind: OpKind) -> bool {
+    matches!(
+        kind,
+        OpKind::Immediate8
+            | OpKind::Immediate16
+            | OpKind::Immediate32
+            | OpKind::Immediate64
+            | OpKind::Immediate8to16
+            | OpKind::Immediate8to32
+            | OpKind::Immediate8to64
+            | OpKind::Immediate32to64
+    )
+}
+
+fn memory_number(register: Register) -> u8 {
+    if register.is_gpr() {
+        number(register)
+    } else {
+        ZERO as u8
+    }
+}
+
+/// A register's number as handlers use it: AH … BH are marked, all others count from 0 within their class.
+fn number(register: Register) -> u8 {
+    match register {
+        Register::AH | Register::CH | Register::DH | Register::BH => {
+            HIGH_BYTE | (register as u8 - Register::AH as u8)
+        }
+        Register::None => 0,
+        other => other.number() as u8,
+    }
+}
+
+fn class(register: Register) -> Operand {
+    if register.is_gpr() {
+        Operand::Gpr(register.size() as u8)
+    } else if register.is_xmm() {
+        Operand::Xmm
+    } else if register.is_ymm() {
+        Operand::Ymm
+    } else if register.is_mm() {
+        Operand::Mmx
+    } else if register.is_st() {
+        Operand::St
+    } else if register.is_segment_register() {
+        Operand::Segment
+    } else if register.is_cr() {
+        Operand::Control
+    } else if register.is_dr() {
+        Operand::Debug
+    } else {
+        Operand::Other
+    }
+}
+
+/// The address size in bits: of the memory operand, explicit or implied, else the mode's.
+fn address_bits(raw: &Instruction, size: CodeSize) -> u32 {
+    raw.op_kinds()
+        .find_map(|kind| match kind {
+            OpKind::Memory => Some(match (raw.memory_base(), raw.memory_index()) {
+                (Register::None, index) if !index.is_gpr() => match raw.memory_displ_size() {
+                    2 => 16,
+                    4 => 32,
+                    8 => 64,
+                    _ => size.bitness(),
+                },
+                (Register::None, index) => index.size() as u32 * 8,
+                (base, _) => base.size() as u32 * 8,
+            }),
+            OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI => Some(16),
+            OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI => Some(32),
+            OpKind::MemorySegRSI | OpKind::MemorySegRDI | OpKind::MemoryESRDI => Some(64),
+            _ => None,
+        })
+        .unwrap_or(size.bitness())
+}

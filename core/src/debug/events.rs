@@ -1,0 +1,126 @@
+//! The event ring: what happened to VMX, newest last. It is always on; the oldest events give way.
+
+use std::collections::VecDeque;
+
+/// One event of the trace (`design.md`, "Trace file"). Fields that do not apply are `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// Counts from 0 over the life of the machine.
+    pub seq: u64,
+    /// The clock when it happened.
+    pub icount: u64,
+    pub vcpu: u32,
+    pub kind: EventKind,
+    /// Guest-physical address of the VMCS region.
+    pub vmcs: Option<u64>,
+    /// Basic exit reason or VM-instruction error number.
+    pub reason: Option<u32>,
+    pub qualification: Option<u64>,
+    pub guest_rip: Option<u64>,
+    pub guest_linear: Option<u64>,
+    pub guest_physical: Option<u64>,
+    pub interruption_info: Option<u32>,
+    pub instruction_length: Option<u32>,
+    /// Id of the rule that decided a failure.
+    pub rule: Option<&'static str>,
+    /// Of a `VmcsWrite`: the field's encoding and the new value.
+    pub field: Option<(u32, u64)>,
+    /// The exit was asked for by the debugger.
+    pub forced: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EventKind {
+    #[default]
+    Entry,
+    Exit,
+    EntryFailure,
+    Vmfail,
+    VmcsWrite,
+    /// An event injected by VM entry.
+    Inject,
+    Vmxon,
+    Vmxoff,
+    Vmclear,
+    Vmptrld,
+    TripleFault,
+    VmxAbort,
+}
+
+impl EventKind {
+    /// Its name in the trace file.
+    pub fn name(self) -> &'static str {
+        match self {
+            EventKind::Entry => "entry",
+            EventKind::Exit => "exit",
+            EventKind::EntryFailure => "entry_failure",
+            EventKind::Vmfail => "vmfail",
+            EventKind::VmcsWrite => "vmcs_write",
+            EventKind::Inject => "inject",
+            EventKind::Vmxon => "vmxon",
+            EventKind::Vmxoff => "vmxoff",
+            EventKind::Vmclear => "vmclear",
+            EventKind::Vmptrld => "vmptrld",
+            EventKind::TripleFault => "triple_fault",
+            EventKind::VmxAbort => "vmx_abort",
+        }
+    }
+}
+
+/// How many events the ring keeps.
+const CAPACITY: usize = 1 << 16;
+
+#[derive(Clone, Default)]
+pub struct EventRing {
+    ring: VecDeque<Event>,
+    next: u64,
+    /// With a trace being written no event may be lost: the run stops for a `drain` when the ring is full.
+    pub tracing: bool,
+    drained: u64,
+}
+
+impl EventRing {
+    pub fn push(&mut self, mut event: Event) {
+        event.seq = self.next;
+        self.next += 1;
+        if self.ring.len() == CAPACITY {
+            self.ring.pop_front();
+        }
+        self.ring.push_back(event);
+    }
+
+    /// Number of events so far.
+    pub fn count(&self) -> u64 {
+        self.next
+    }
+
+    /// Events from number `seq` on, as far as they are still held.
+    pub fn since(&self, seq: u64) -> impl DoubleEndedIterator<Item = &Event> {
+        let first = self.next - self.ring.len() as u64;
+        self.ring.iter().skip(seq.saturating_sub(first) as usize)
+    }
+
+    /// The newest `most` events that `wanted` accepts, oldest of them first.
+    pub fn last(&self, most: usize, wanted: impl Fn(&Event) -> bool) -> Vec<&Event> {
+        let mut found: Vec<_> = self.ring.iter().rev().filter(|event| wanted(event)).take(most).collect();
+        found.reverse();
+        found
+    }
+
+    /// What was not yet drained; for the writer of a trace.
+    pub fn drain(&mut self) -> Vec<Event> {
+        let events = self.since(self.drained).cloned().collect();
+        self.drained = self.next;
+        events
+    }
+
+    /// Starts a trace here: what came before is not part of it.
+    pub fn start_trace(&mut self) {
+        self.tracing = true;
+        self.drained = self.next;
+    }
+
+    pub fn must_drain(&self) -> bool {
+        self.tracing && self.next - self.drained >= (CAPACITY / 2) as u64
+    }
+}

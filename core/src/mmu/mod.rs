@@ -1,0 +1,5 @@
+//! Address translation: paging, EPT, and the cache in front of them.
+
+pub mod ept;
+pub mod paging;
+pub mod tlb;

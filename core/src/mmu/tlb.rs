@@ -1,0 +1,183 @@
+//! The translation cache on the hot path: linear page to place in RAM.
+//!
+//! An entry's tag is the linear page and, in its low 12 bits, the *context* under which the translation was made: the
+//! address space (paging root, PCID, VPID, EPT root) and the privilege. Forgetting an address space is taking a new
+//! context number; the entries of the old one can no longer match.
+
+use std::collections::HashMap;
+
+pub const PAGE: u64 = 0x1000;
+pub const PAGE_MASK: u64 = !0xfff;
+
+const SLOTS: usize = 2048;
+/// Context numbers are 10 bits, 0 is never used; the low two bits of the tag are the privilege.
+const CONTEXTS: u64 = 1024;
+
+/// The privilege that an access is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Privilege {
+    Supervisor = 0,
+    User = 1,
+    /// A supervisor access that SMAP does not stop: RFLAGS.AC is set.
+    SupervisorAc = 2,
+    /// A user access with alignment checking on; never cached, so that each one is looked at.
+    UserAligned = 3,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Entry {
+    /// Tag for which reads, writes and fetches need no more than `ram`; 0 where they do.
+    pub read: u64,
+    pub write: u64,
+    pub fetch: u64,
+    /// Offset into RAM of the page.
+    pub ram: u64,
+}
+
+/// What a set of translations belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Space {
+    /// 0 for the host; the VPID in VMX non-root operation with VPIDs, else 0.
+    pub vpid: u16,
+    /// 0 unless CR4.PCIDE.
+    pub pcid: u16,
+    /// Bits 51:12 of the EPT pointer; 0 without EPT.
+    pub ept_root: u64,
+    /// VMX non-root operation.
+    pub guest: bool,
+    /// CR0.PG, CR0.WP, CR4.PSE/PAE/SMEP/SMAP/…, EFER.NXE: whatever changes what an entry allows.
+    pub paging: u64,
+}
+
+#[derive(Clone)]
+pub struct Tlb {
+    entries: Box<[Entry; SLOTS]>,
+    /// Context and privilege of the accesses made now, as the low bits of a tag.
+    pub context: u64,
+    contexts: HashMap<Space, u64>,
+    space: Space,
+    next: u64,
+    /// Grows each time context numbers are handed out anew.
+    generation: u64,
+}
+
+impl Default for Tlb {
+    fn default() -> Self {
+        Tlb::new()
+    }
+}
+
+impl Tlb {
+    pub fn new() -> Tlb {
+        let mut tlb = Tlb {
+            entries: Box::new([Entry::default(); SLOTS]),
+            context: 0,
+            contexts: HashMap::new(),
+            space: Space::default(),
+            next: 1,
+            generation: 0,
+        };
+        tlb.enter(Space::default());
+        tlb
+    }
+
+    #[inline(always)]
+    fn slot(linear: u64, context: u64) -> usize {
+        ((linear >> 12 ^ linear >> 23 ^ context << 4) as usize) & (SLOTS - 1)
+    }
+
+    #[inline(always)]
+    pub fn entry(&self, linear: u64, context: u64) -> &Entry {
+        &self.entries[Tlb::slot(linear, context)]
+    }
+
+    pub fn entry_mut(&mut self, linear: u64, context: u64) -> &mut Entry {
+        &mut self.entries[Tlb::slot(linear, context)]
+    }
+
+    /// A number that never stands for two sets of translations: what links between blocks are valid for.
+    #[inline(always)]
+    pub fn unique_context(&self) -> u64 {
+        self.generation << 12 | self.context
+    }
+
+    /// The tag for an access of another privilege in the current address space.
+    pub fn context_for(&self, privilege: Privilege) -> u64 {
+        self.context & !3 | privilege as u64
+    }
+
+    pub fn privilege(&self) -> Privilege {
+        match self.context & 3 {
+            0 => Privilege::Supervisor,
+            1 => Privilege::User,
+            2 => Privilege::SupervisorAc,
+            _ => Privilege::UserAligned,
+        }
+    }
+
+    pub fn set_privilege(&mut self, user: bool, ac: bool, align: bool) {
+        let privilege = match (user, ac, align) {
+            (true, _, true) => Privilege::UserAligned,
+            (true, ..) => Privilege::User,
+            (false, true, _) => Privilege::SupervisorAc,
+            (false, ..) => Privilege::Supervisor,
+        };
+        self.context = self.context_for(privilege);
+    }
+
+    /// Makes `space` the current one, with whatever of it is still cached.
+    pub fn enter(&mut self, space: Space) {
+        self.space = space;
+        let number = match self.contexts.get(&space) {
+            Some(&number) => number,
+            None => self.fresh(space),
+        };
+        self.context = number << 2 | self.context & 3;
+    }
+
+    fn fresh(&mut self, space: Space) -> u64 {
+        if self.next == CONTEXTS {
+            self.entries.fill(Entry::default());
+            self.contexts.clear();
+            self.next = 1;
+            self.generation += 1;
+        }
+        let number = self.next;
+        self.next += 1;
+        self.contexts.insert(space, number);
+        number
+    }
+
+    /// Forgets every space that `dead` names, the current one included.
+    pub fn flush(&mut self, dead: impl Fn(&Space) -> bool) {
+        self.contexts.retain(|space, _| !dead(space));
+        self.enter(self.space);
+    }
+
+    pub fn flush_current(&mut self) {
+        self.contexts.remove(&self.space);
+        self.enter(self.space);
+    }
+
+    pub fn flush_all(&mut self) {
+        self.flush(|_| true);
+    }
+
+    pub fn space(&self) -> Space {
+        self.space
+    }
+
+    /// From now on a write to the page at `ram` must be seen by the slow path (it holds code, or is watched, or is
+    /// shared with a snapshot).
+    pub fn forget_writes(&mut self, ram: u64) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.ram == ram) {
+            entry.write = 0;
+        }
+    }
+
+    /// Forgets all entries but no address space: for when a debugger's watchpoints change.
+    pub fn forget_entries(&mut self) {
+        self.entries.fill(Entry::default());
+    }
+}

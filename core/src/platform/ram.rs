@@ -1,0 +1,137 @@
+//! Guest RAM. Untouched pages cost nothing: the host's zero pages stand for them.
+
+use crate::cpu::int::Int;
+
+const GIB: u64 = 1 << 30;
+/// RAM below this lies at its own offset; the rest begins at 4 GiB, leaving a hole for devices.
+const LOW_END: u64 = 3 * GIB;
+const HIGH_START: u64 = 4 * GIB;
+
+const PAGE: u64 = 0x1000;
+
+/// Which bytes of a page have been decoded as instructions.
+type CodeMap = [u64; 64];
+
+#[derive(Clone)]
+pub struct Ram {
+    bytes: Vec<u8>,
+    code: Vec<Option<Box<CodeMap>>>,
+    /// Offsets of code pages that were written to; their blocks are stale.
+    stale: Vec<u64>,
+}
+
+impl Ram {
+    /// `size` in bytes, rounded up to a page.
+    pub fn new(size: u64) -> Ram {
+        let pages = size.div_ceil(PAGE);
+        Ram { bytes: vec![0; (pages * PAGE) as usize], code: vec![None; pages as usize], stale: Vec::new() }
+    }
+
+    pub fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Ranges of host-physical addresses that are RAM, as (start, length).
+    pub fn ranges(&self) -> Vec<(u64, u64)> {
+        let size = self.size();
+        let mut ranges = vec![(0, size.min(LOW_END))];
+        if size > LOW_END {
+            ranges.push((HIGH_START, size - LOW_END));
+        }
+        ranges
+    }
+
+    /// The offset in RAM of a host-physical address; `None` where there is no RAM.
+    #[inline(always)]
+    pub fn offset(&self, physical: u64) -> Option<usize> {
+        let size = self.bytes.len() as u64;
+        if physical < size.min(LOW_END) {
+            Some(physical as usize)
+        } else if physical >= HIGH_START && physical - HIGH_START < size.saturating_sub(LOW_END) {
+            Some((physical - HIGH_START + LOW_END) as usize)
+        } else {
+            None
+        }
+    }
+
+    #[inline(always)]
+    pub fn load<T: Int>(&self, at: usize) -> Option<T> {
+        T::load(&self.bytes, at)
+    }
+
+    /// Writes without looking whether the page holds code: for those who know it does not.
+    #[inline(always)]
+    pub fn store<T: Int>(&mut self, at: usize, value: T) -> bool {
+        value.store(&mut self.bytes, at)
+    }
+
+    #[inline(always)]
+    pub fn bytes<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        self.bytes.get(at..)?.first_chunk()
+    }
+
+    #[inline(always)]
+    pub fn bytes_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
+        self.bytes.get_mut(at..)?.first_chunk_mut()
+    }
+
+    /// The rest of the page that holds `at`, from `at` on.
+    pub fn to_page_end(&self, at: usize) -> &[u8] {
+        let end = (at & !0xfff) + 0x1000;
+        self.bytes.get(at..end.min(self.bytes.len())).unwrap_or(&[])
+    }
+
+    pub fn slice(&self, at: usize, length: usize) -> Option<&[u8]> {
+        self.bytes.get(at..at.checked_add(length)?)
+    }
+
+    /// Writes bytes within one page and notes it where they were code.
+    pub fn write(&mut self, at: usize, data: &[u8]) {
+        if self.holds_code(at as u64, data.len() as u64) {
+            self.stale.push(at as u64 & !0xfff);
+        }
+        if let Some(place) = at.checked_add(data.len()).and_then(|end| self.bytes.get_mut(at..end)) {
+            place.copy_from_slice(data);
+        }
+    }
+
+    /// True where writes need no look at `holds_code`.
+    pub fn is_plain(&self, at: u64) -> bool {
+        matches!(self.code.get((at / PAGE) as usize), Some(None))
+    }
+
+    /// Whether any of `bytes` bytes (within one page) has been decoded.
+    pub fn holds_code(&self, at: u64, bytes: u64) -> bool {
+        match self.code.get((at / PAGE) as usize) {
+            Some(Some(map)) => (at..at + bytes).any(|byte| map[(byte >> 6 & 63) as usize] >> (byte & 63) & 1 != 0),
+            _ => false,
+        }
+    }
+
+    /// Notes that `bytes` bytes (within one page) have been decoded. True if the page held no code before.
+    pub fn mark_code(&mut self, at: u64, bytes: u64) -> bool {
+        let Some(page) = self.code.get_mut((at / PAGE) as usize) else { return false };
+        let fresh = page.is_none();
+        let map = page.get_or_insert_with(|| Box::new([0; 64]));
+        for byte in at..at + bytes {
+            map[(byte >> 6 & 63) as usize] |= 1 << (byte & 63);
+        }
+        fresh
+    }
+
+    /// The page's blocks are gone.
+    pub fn clear_code(&mut self, at: u64) {
+        if let Some(page) = self.code.get_mut((at / PAGE) as usize) {
+            *page = None;
+        }
+    }
+
+    /// Takes the offsets of code pages written to since last asked.
+    pub fn take_stale(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.stale)
+    }
+
+    pub fn has_stale(&self) -> bool {
+        !self.stale.is_empty()
+    }
+}
