@@ -99,7 +99,11 @@ impl Cpu {
         let linear = ea.wrapping_add(self.window[index].base) & self.linear_mask;
         if self.long64() {
             let last = linear.wrapping_add(bytes - 1);
-            return if self.canonical(linear) && self.canonical(last) { Ok(linear) } else { Err(fault(self)) };
+            return if self.canonical(linear) && self.canonical(last) {
+                Ok(linear)
+            } else {
+                Err(fault(self))
+            };
         }
         let segment = self.seg[index];
         let (first, last) = (ea, ea + bytes - 1);
@@ -107,13 +111,21 @@ impl Cpu {
             let rights = segment.rights;
             let allowed = rights.usable()
                 && rights.present()
-                && if write { rights.is_writable() } else { rights.is_readable() };
+                && if write {
+                    rights.is_writable()
+                } else {
+                    rights.is_readable()
+                };
             if !allowed {
                 return Err(fault(self));
             }
             if rights.is_expand_down() {
                 let top = if rights.big() { 0xffff_ffff } else { 0xffff };
-                return if first > segment.limit as u64 && last <= top { Ok(linear) } else { Err(fault(self)) };
+                return if first > segment.limit as u64 && last <= top {
+                    Ok(linear)
+                } else {
+                    Err(fault(self))
+                };
             }
         }
         if last > segment.limit as u64 {
@@ -184,7 +196,12 @@ impl Cpu {
         self.solo_if_needed(bus, linear, mapped, N as u64, false)?;
         let mut value = [0; N];
         for (at, byte) in value.iter_mut().enumerate() {
-            *byte = self.read_mapped(bus, linear.wrapping_add(at as u64), mapped.at(linear, at as u64), 1)? as u8;
+            *byte = self.read_mapped(
+                bus,
+                linear.wrapping_add(at as u64),
+                mapped.at(linear, at as u64),
+                1,
+            )? as u8;
         }
         Ok(value)
     }
@@ -211,7 +228,13 @@ impl Cpu {
         let mapped = self.translate_write(bus, linear, N as u64)?;
         for (at, byte) in value.iter().enumerate() {
             let at = at as u64;
-            self.write_mapped(bus, linear.wrapping_add(at), mapped.at(linear, at), 1, *byte as u64);
+            self.write_mapped(
+                bus,
+                linear.wrapping_add(at),
+                mapped.at(linear, at),
+                1,
+                *byte as u64,
+            );
         }
         Ok(())
     }
@@ -340,9 +363,17 @@ impl Span {
     fn at(self, linear: u64, skip: u64) -> Span {
         let start = linear.wrapping_add(skip);
         if skip < self.room {
-            Span { first: self.first + skip, second: self.second, room: self.room - skip }
+            Span {
+                first: self.first + skip,
+                second: self.second,
+                room: self.room - skip,
+            }
         } else {
-            Span { first: self.second + (skip - self.room), second: 0, room: PAGE - (start & 0xfff) }
+            Span {
+                first: self.second + (skip - self.room),
+                second: 0,
+                room: PAGE - (start & 0xfff),
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use super::CodeSize;
 
 pub type BlockId = u32;
 
-/// A run of instructions within one page, or one instruction that crosses into the next.
+/// A run of instructions within one page; or the scratch block, see `CodeCache::scratch`.
 pub struct Block {
     pub insns: Box<[Insn]>,
     /// Bytes from the first instruction to the end of the last.
@@ -36,11 +36,18 @@ impl Block {
     /// The block that follows at `linear`, if it followed before under the same translations.
     #[inline(always)]
     pub fn next(&self, linear: u64, context: u64) -> Option<BlockId> {
-        self.links.iter().find(|link| link.linear == linear && link.context == context).map(|link| link.block)
+        self.links
+            .iter()
+            .find(|link| link.linear == linear && link.context == context)
+            .map(|link| link.block)
     }
 
     pub fn link(&mut self, linear: u64, context: u64, block: BlockId) {
-        self.links[(self.oldest & 1) as usize] = Link { linear, context, block };
+        self.links[(self.oldest & 1) as usize] = Link {
+            linear,
+            context,
+            block,
+        };
         self.oldest ^= 1;
     }
 }
@@ -69,11 +76,16 @@ pub struct CodeCache {
     blocks: Vec<Block>,
     free: Vec<BlockId>,
     by_key: HashMap<Key, BlockId>,
-    /// Blocks that begin in, or cross out of, each page of RAM.
+    /// The blocks of each page of RAM.
     by_page: HashMap<u64, Vec<(Key, BlockId)>>,
     recent: Box<[Link]>,
     epoch: u64,
+    /// The breakpoints' generation that blocks were cut for.
+    pub breakpoints: u64,
 }
+
+/// The one block that is not kept: an instruction that crosses a page, or lies outside RAM.
+const SCRATCH: BlockId = 0;
 
 /// A guest that makes code for ever may not fill the host's memory: past this all is decoded anew.
 const MOST_BLOCKS: usize = 1 << 18;
@@ -81,12 +93,13 @@ const MOST_BLOCKS: usize = 1 << 18;
 impl Default for CodeCache {
     fn default() -> Self {
         CodeCache {
-            blocks: Vec::new(),
+            blocks: vec![Block::new(Vec::new(), true)],
             free: Vec::new(),
             by_key: HashMap::new(),
             by_page: HashMap::new(),
             recent: vec![Link::default(); RECENT].into(),
             epoch: 1,
+            breakpoints: 0,
         }
     }
 }
@@ -122,7 +135,11 @@ impl CodeCache {
 
     pub fn remember(&mut self, linear: u64, context: u64, block: BlockId) {
         if !self.blocks[block as usize].guarded {
-            self.recent[CodeCache::recent_slot(linear)] = Link { linear, context, block };
+            self.recent[CodeCache::recent_slot(linear)] = Link {
+                linear,
+                context,
+                block,
+            };
         }
     }
 
@@ -130,8 +147,14 @@ impl CodeCache {
         self.by_key.get(&key).copied()
     }
 
-    /// Adds a block; `pages` are the RAM offsets of the one or two pages that its bytes lie in.
-    pub fn insert(&mut self, key: Key, block: Block, pages: &[u64]) -> BlockId {
+    /// Takes a block to be run once.
+    pub fn scratch(&mut self, block: Block) -> BlockId {
+        self.blocks[SCRATCH as usize] = block;
+        SCRATCH
+    }
+
+    /// Adds a block.
+    pub fn insert(&mut self, key: Key, block: Block) -> BlockId {
         if self.blocks.len() >= MOST_BLOCKS && self.free.is_empty() {
             self.clear();
         }
@@ -146,9 +169,7 @@ impl CodeCache {
             }
         };
         self.by_key.insert(key, id);
-        for page in pages {
-            self.by_page.entry(page & !0xfff).or_default().push((key, id));
-        }
+        self.by_page.entry(key.ram & !0xfff).or_default().push((key, id));
         id
     }
 
@@ -164,7 +185,7 @@ impl CodeCache {
     }
 
     pub fn clear(&mut self) {
-        self.blocks.clear();
+        self.blocks.truncate(1);
         self.free.clear();
         self.by_key.clear();
         self.by_page.clear();

@@ -39,7 +39,9 @@ pub struct Form<'a> {
 
 impl Form<'_> {
     pub fn has_memory(&self) -> bool {
-        self.operands.iter().any(|operand| matches!(operand, Operand::Memory(_)))
+        self.operands
+            .iter()
+            .any(|operand| matches!(operand, Operand::Memory(_)))
     }
 }
 
@@ -67,7 +69,11 @@ pub type Group = &'static [Row];
 static ROWS: LazyLock<Vec<Option<Row>>> = LazyLock::new(|| {
     let mut table = vec![None; Mnemonic::values().len()];
     for row in exec::GROUPS.iter().flat_map(|group| group.iter()) {
-        debug_assert!(table[row.0 as usize].is_none(), "{:?} stands in two groups", row.0);
+        debug_assert!(
+            table[row.0 as usize].is_none(),
+            "{:?} stands in two groups",
+            row.0
+        );
         table[row.0 as usize] = Some(*row);
     }
     table
@@ -135,7 +141,11 @@ fn translate(raw: &Instruction, size: CodeSize, base: u64, offset: u16, position
             }
             OpKind::FarBranch16 | OpKind::FarBranch32 => {
                 let (selector, target) = (raw.far_branch_selector(), raw.far_branch32());
-                let target = if kind == OpKind::FarBranch16 { raw.far_branch16() as u32 } else { target };
+                let target = if kind == OpKind::FarBranch16 {
+                    raw.far_branch16() as u32
+                } else {
+                    target
+                };
                 imm = target as u64 | (selector as u64) << 32;
                 Operand::FarBranch
             }
@@ -153,14 +163,21 @@ fn translate(raw: &Instruction, size: CodeSize, base: u64, offset: u16, position
         };
     }
 
-    let form = Form { insn: raw, code: raw.code(), operands, size };
+    let form = Form {
+        insn: raw,
+        code: raw.code(),
+        operands,
+        size,
+    };
     let (handler, flow) = match ROWS[raw.mnemonic() as usize] {
         Some((_, select, flow)) if !raw.is_invalid() => (select(&form), flow),
         _ => (None, Flow::Branch),
     };
     // A load of SS, and every move to or from control and debug registers, has effects between instructions.
     let special = matches!(operands[0], Operand::Segment if raw.op0_register() == Register::SS)
-        || operands.iter().any(|operand| matches!(operand, Operand::Control | Operand::Debug));
+        || operands
+            .iter()
+            .any(|operand| matches!(operand, Operand::Control | Operand::Debug));
     let alone = special || matches!(flow, Flow::Alone | Flow::AloneBranch);
     let branches = matches!(flow, Flow::Branch | Flow::AloneBranch);
 
@@ -179,8 +196,16 @@ fn translate(raw: &Instruction, size: CodeSize, base: u64, offset: u16, position
     let insn = Insn {
         run: handler.unwrap_or(exec::undefined),
         imm,
-        disp: if rip_relative { displacement.wrapping_sub(base) } else { displacement },
-        base: if rip_relative { BLOCK_RIP as u8 } else { memory_number(raw.memory_base()) },
+        disp: if rip_relative {
+            displacement.wrapping_sub(base)
+        } else {
+            displacement
+        },
+        base: if rip_relative {
+            BLOCK_RIP as u8
+        } else {
+            memory_number(raw.memory_base())
+        },
         index: memory_number(raw.memory_index()),
         scale: raw.memory_index_scale().trailing_zeros() as u8,
         seg: number(raw.memory_segment()).min(segment::GS as u8),

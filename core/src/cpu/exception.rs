@@ -41,6 +41,21 @@ pub struct Fault {
     pub payload: u64,
 }
 
+impl Fault {
+    /// An event with nothing beside it.
+    pub fn of(kind: EventKind, vector: u8) -> Fault {
+        Fault {
+            event: Event {
+                kind,
+                vector,
+                error_code: None,
+                length: 0,
+            },
+            payload: 0,
+        }
+    }
+}
+
 /// Vectors (SDM vol. 3, table 6-1).
 pub mod vector {
     pub const DIVIDE_ERROR: u8 = 0;
@@ -69,7 +84,12 @@ impl Cpu {
     #[cold]
     pub fn raise(&mut self, vector: u8, error_code: Option<u32>, payload: u64) -> Stop {
         self.fault = Fault {
-            event: Event { kind: EventKind::HardwareException, vector, error_code, length: 0 },
+            event: Event {
+                kind: EventKind::HardwareException,
+                vector,
+                error_code,
+                length: 0,
+            },
             payload,
         };
         Stop::Fault
@@ -108,7 +128,15 @@ impl Cpu {
     }
     /// An instruction's own event: INT n, INT3, INTO, INT1.
     pub fn software_event(&mut self, kind: EventKind, vector: u8, length: u8) -> Stop {
-        self.fault = Fault { event: Event { kind, vector, error_code: None, length }, payload: 0 };
+        self.fault = Fault {
+            event: Event {
+                kind,
+                vector,
+                error_code: None,
+                length,
+            },
+            payload: 0,
+        };
         Stop::Fault
     }
 }

@@ -24,8 +24,7 @@ pub const ID: u64 = 1 << 21;
 /// The flags that arithmetic computes.
 pub const ARITHMETIC: u64 = CF | PF | AF | ZF | SF | OF;
 /// Every flag that exists; bit 1 reads as 1, all else as 0.
-pub const DEFINED: u64 =
-    ARITHMETIC | TF | IF | DF | IOPL | NT | RF | VM | AC | VIF | VIP | ID;
+pub const DEFINED: u64 = ARITHMETIC | TF | IF | DF | IOPL | NT | RF | VM | AC | VIF | VIP | ID;
 
 /// In `carries`: bit 63 is CF, bit 62 is CF xor OF, bit 3 is AF.
 const CARRY: u64 = 1 << 63;
@@ -48,7 +47,11 @@ pub struct Flags {
 
 impl Default for Flags {
     fn default() -> Self {
-        let mut flags = Flags { result: 0, carries: 0, rest: 2 };
+        let mut flags = Flags {
+            result: 0,
+            carries: 0,
+            rest: 2,
+        };
         flags.set(2);
         flags
     }

@@ -16,6 +16,7 @@ pub mod segment;
 
 use std::sync::Arc;
 
+use crate::debug::breakpoints::World;
 use crate::mmu::tlb::Tlb;
 use crate::vmx::{profile::Profile, VmxState};
 use exception::Fault;
@@ -184,6 +185,8 @@ pub struct Cpu {
     pub pending_debug: u64,
     /// The running instruction is a block of its own: `now` is exact and side effects are allowed.
     pub solo: bool,
+    /// Machine time is this plus `icount`, during this processor's turn.
+    pub clock_base: u64,
     /// Instructions retired by this processor.
     pub icount: u64,
     /// The exception that `Stop::Fault` speaks of.
@@ -202,8 +205,14 @@ impl Cpu {
             flags: Flags::default(),
             seg: [Segment::real(0); 8],
             window: Default::default(),
-            gdtr: TableRegister { base: 0, limit: 0xffff },
-            idtr: TableRegister { base: 0, limit: 0xffff },
+            gdtr: TableRegister {
+                base: 0,
+                limit: 0xffff,
+            },
+            idtr: TableRegister {
+                base: 0,
+                limit: 0xffff,
+            },
             cr0: CR0_ET | CR0_NW | CR0_CD,
             cr2: 0,
             cr3: 0,
@@ -222,17 +231,26 @@ impl Cpu {
             code_size: CodeSize::Bits16,
             linear_mask: 0xffff_ffff,
             tlb: Tlb::new(),
-            activity: if id == 0 { Activity::Active } else { Activity::WaitForSipi },
+            activity: if id == 0 {
+                Activity::Active
+            } else {
+                Activity::WaitForSipi
+            },
             shadow: Shadow::None,
             nmi_blocked: false,
             pending_debug: 0,
             solo: false,
+            clock_base: 0,
             icount: 0,
             fault: Fault::default(),
             vmx: VmxState::default(),
             profile,
         };
-        cpu.seg[CS] = Segment { selector: 0xf000, base: 0xffff_0000, ..Segment::real(0) };
+        cpu.seg[CS] = Segment {
+            selector: 0xf000,
+            base: 0xffff_0000,
+            ..Segment::real(0)
+        };
         cpu.seg[CS].rights = segment::Rights(0x9b);
         cpu.seg[segment::LDTR].rights = segment::Rights(0x82);
         cpu.seg[segment::TR].rights = segment::Rights(0x8b);
@@ -278,17 +296,31 @@ impl Cpu {
 
     /// Recomputes the hot-path view of one segment.
     pub fn update_window(&mut self, index: usize) {
-        let Segment { rights, limit, base, .. } = self.seg[index];
+        let Segment {
+            rights, limit, base, ..
+        } = self.seg[index];
         self.window[index] = if self.long64() {
             let base = if index < segment::FS { 0 } else { base };
-            SegmentWindow { base, read_end: !0, write_end: !0 }
+            SegmentWindow {
+                base,
+                read_end: !0,
+                write_end: !0,
+            }
         } else if self.paragraphs() {
             let end = limit as u64 + 1;
-            SegmentWindow { base, read_end: end, write_end: end }
+            SegmentWindow {
+                base,
+                read_end: end,
+                write_end: end,
+            }
         } else {
             let plain = rights.usable() && rights.present() && !rights.is_expand_down();
             let end = |allowed| if plain && allowed { limit as u64 + 1 } else { 0 };
-            SegmentWindow { base, read_end: end(rights.is_readable()), write_end: end(rights.is_writable()) }
+            SegmentWindow {
+                base,
+                read_end: end(rights.is_readable()),
+                write_end: end(rights.is_writable()),
+            }
         };
     }
 
@@ -296,7 +328,8 @@ impl Cpu {
     pub fn update_privilege(&mut self) {
         let access_flag = self.flags.has(flags::AC);
         let align = self.cpl == 3 && access_flag && self.cr0 & CR0_AM != 0;
-        self.tlb.set_privilege(self.cpl == 3, access_flag && self.cr4 & CR4_SMAP != 0, align);
+        self.tlb
+            .set_privilege(self.cpl == 3, access_flag && self.cr4 & CR4_SMAP != 0, align);
     }
 
     /// Sets RFLAGS from software's value and keeps what depends on it current.
@@ -330,6 +363,53 @@ impl Cpu {
             CodeSize::Bits32 => 0xffff_ffff,
             CodeSize::Bits16 => 0xffff,
         }
+    }
+
+    /// The linear address of the next instruction.
+    #[inline(always)]
+    pub fn code_linear(&self) -> u64 {
+        self.rip.wrapping_add(self.window[CS].base) & self.linear_mask
+    }
+
+    /// Which world is running.
+    pub fn world(&self) -> World {
+        match self.vmx.current() {
+            Some(vmcs) if self.vmx.guest => World::Guest(vmcs.address),
+            _ => World::Host,
+        }
+    }
+
+    /// INIT is held back in VMX root operation (SDM vol. 3, 24.8) and after a SIPI is awaited already.
+    pub fn init_blocked(&self) -> bool {
+        self.vmx.vmxon.is_some() && !self.vmx.guest
+    }
+
+    /// The state after INIT: as after RESET, but for what SDM vol. 3, table 10-1 keeps.
+    pub fn init(&mut self) {
+        let old = self.clone();
+        *self = Cpu::new(self.id, self.profile.clone());
+        self.cr0 |= old.cr0 & (CR0_CD | CR0_NW);
+        self.msr = old.msr;
+        self.ymm = old.ymm;
+        self.mxcsr = old.mxcsr;
+        self.x87 = old.x87;
+        self.xcr0 = old.xcr0;
+        self.icount = old.icount;
+        self.clock_base = old.clock_base;
+        self.activity = if self.id == 0 {
+            Activity::Active
+        } else {
+            Activity::WaitForSipi
+        };
+    }
+
+    /// Starts a processor that waits for a SIPI: real mode at page `vector`.
+    pub fn start_up(&mut self, vector: u8) {
+        self.seg[CS] = Segment::real((vector as u16) << 8);
+        self.seg[CS].rights = segment::Rights(0x9b);
+        self.rip = 0;
+        self.activity = Activity::Active;
+        self.update_mode();
     }
 
     pub fn maxphyaddr(&self) -> u32 {

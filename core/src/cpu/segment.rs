@@ -91,11 +91,21 @@ impl Segment {
 
     /// A segment of real-address mode.
     pub fn real(selector: u16) -> Segment {
-        Segment { selector, rights: Rights(0x93), limit: 0xffff, base: (selector as u64) << 4 }
+        Segment {
+            selector,
+            rights: Rights(0x93),
+            limit: 0xffff,
+            base: (selector as u64) << 4,
+        }
     }
 
     pub fn unusable(selector: u16) -> Segment {
-        Segment { selector, rights: Rights::UNUSABLE, limit: 0, base: 0 }
+        Segment {
+            selector,
+            rights: Rights::UNUSABLE,
+            limit: 0,
+            base: 0,
+        }
     }
 }
 

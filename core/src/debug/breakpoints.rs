@@ -56,7 +56,9 @@ impl Breakpoints {
     }
 
     pub fn hit(&self, linear: u64, vcpu: usize, world: World) -> bool {
-        self.list.iter().any(|it| it.address == linear && it.scope.covers(vcpu, world))
+        self.list
+            .iter()
+            .any(|it| it.address == linear && it.scope.covers(vcpu, world))
     }
 
     /// Whether a block must end before this address. Blocks are shared by all linear addresses of a page, so only the

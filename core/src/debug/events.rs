@@ -102,7 +102,13 @@ impl EventRing {
 
     /// The newest `most` events that `wanted` accepts, oldest of them first.
     pub fn last(&self, most: usize, wanted: impl Fn(&Event) -> bool) -> Vec<&Event> {
-        let mut found: Vec<_> = self.ring.iter().rev().filter(|event| wanted(event)).take(most).collect();
+        let mut found: Vec<_> = self
+            .ring
+            .iter()
+            .rev()
+            .filter(|event| wanted(event))
+            .take(most)
+            .collect();
         found.reverse();
         found
     }

@@ -23,7 +23,12 @@ pub fn translate(
     _kind: Kind,
     _leaf: &Leaf,
 ) -> Result<Mapped, Stop> {
-    Ok(Mapped { physical, read: true, write: true, fetch: true })
+    Ok(Mapped {
+        physical,
+        read: true,
+        write: true,
+        fetch: true,
+    })
 }
 
 /// Translates the guest-physical address of a paging-structure entry.

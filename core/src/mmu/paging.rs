@@ -41,13 +41,22 @@ pub enum Kind {
 
 impl Access {
     pub fn read(privilege: Privilege) -> Access {
-        Access { kind: Kind::Read, privilege }
+        Access {
+            kind: Kind::Read,
+            privilege,
+        }
     }
     pub fn write(privilege: Privilege) -> Access {
-        Access { kind: Kind::Write, privilege }
+        Access {
+            kind: Kind::Write,
+            privilege,
+        }
     }
     pub fn fetch(privilege: Privilege) -> Access {
-        Access { kind: Kind::Fetch, privilege }
+        Access {
+            kind: Kind::Fetch,
+            privilege,
+        }
     }
     fn user(self) -> bool {
         matches!(self.privilege, Privilege::User | Privilege::UserAligned)
@@ -165,7 +174,11 @@ impl Leaf {
         let (user, write) = (access.user(), access.kind == Kind::Write);
         if access.kind == Kind::Fetch {
             return self.executable
-                && if user { self.user } else { !(self.user && control.cr4 & CR4_SMEP != 0) };
+                && if user {
+                    self.user
+                } else {
+                    !(self.user && control.cr4 & CR4_SMEP != 0)
+                };
         }
         let by_mode = if user {
             self.user
@@ -179,8 +192,11 @@ impl Leaf {
 
     /// SDM vol. 3, 4.6.2.
     fn key_allows(&self, control: &Control, user: bool, write: bool) -> bool {
-        let (enabled, rights) =
-            if self.user { (CR4_PKE, control.pkru) } else { (CR4_PKS, control.pkrs) };
+        let (enabled, rights) = if self.user {
+            (CR4_PKE, control.pkru)
+        } else {
+            (CR4_PKS, control.pkrs)
+        };
         if control.mode < Mode::Level4 || control.cr4 & enabled == 0 {
             return true;
         }
@@ -225,20 +241,29 @@ pub fn walk<T: Tables>(
     let above_physical = !physical_mask & 0x000f_ffff_ffff_f000;
     table &= physical_mask;
     let fault = |code: u32| {
-        let code = code
-            | if access.kind == Kind::Write { error::WRITE } else { 0 }
-            | if access.user() { error::USER } else { 0 }
-            | if access.kind == Kind::Fetch && (control.no_execute() && bytes == 8 || control.cr4 & CR4_SMEP != 0) {
-                error::FETCH
+        let code =
+            code | if access.kind == Kind::Write {
+                error::WRITE
             } else {
                 0
-            };
+            } | if access.user() { error::USER } else { 0 }
+                | if access.kind == Kind::Fetch
+                    && (control.no_execute() && bytes == 8 || control.cr4 & CR4_SMEP != 0)
+                {
+                    error::FETCH
+                } else {
+                    0
+                };
         Failure::Fault(code)
     };
 
     if control.mode == Mode::Pae {
         let entry = control.pdpte[(linear >> 30 & 3) as usize];
-        tables.step(Step { level: 3, address: (control.cr3 & !31) + (linear >> 30 & 3) * 8, entry });
+        tables.step(Step {
+            level: 3,
+            address: (control.cr3 & !31) + (linear >> 30 & 3) * 8,
+            entry,
+        });
         if entry & PRESENT == 0 {
             return Err(fault(0));
         }
@@ -251,7 +276,11 @@ pub fn walk<T: Tables>(
         let index = linear >> shift & ((1 << bits) - 1);
         let address = table + index * bytes;
         let entry = tables.load(address, bytes)?;
-        tables.step(Step { level, address, entry });
+        tables.step(Step {
+            level,
+            address,
+            entry,
+        });
         if entry & PRESENT == 0 {
             return Err(fault(0));
         }
@@ -272,9 +301,17 @@ pub fn walk<T: Tables>(
                 0
             }
         } else {
-            let size_bit = if level >= 4 || level == 3 && !control.huge_pages { LARGE } else { 0 };
+            let size_bit = if level >= 4 || level == 3 && !control.huge_pages {
+                LARGE
+            } else {
+                0
+            };
             let low = if large { (1u64 << shift) - 0x2000 } else { 0 };
-            let high = if control.mode == Mode::Pae { 0x7ff0_0000_0000_0000 } else { 0 };
+            let high = if control.mode == Mode::Pae {
+                0x7ff0_0000_0000_0000
+            } else {
+                0
+            };
             let nx = if control.no_execute() { 0 } else { NO_EXECUTE };
             above_physical | size_bit | low | high | nx
         };
@@ -311,8 +348,17 @@ pub fn walk<T: Tables>(
         };
         if !found.allows(control, access) {
             let by_key = access.kind != Kind::Fetch
-                && Leaf { key: 0, ..found }.allows(&Control { pkru: 0, pkrs: 0, ..*control }, access);
-            return Err(fault(error::PRESENT | if by_key { error::PROTECTION_KEY } else { 0 }));
+                && Leaf { key: 0, ..found }.allows(
+                    &Control {
+                        pkru: 0,
+                        pkrs: 0,
+                        ..*control
+                    },
+                    access,
+                );
+            return Err(fault(
+                error::PRESENT | if by_key { error::PROTECTION_KEY } else { 0 },
+            ));
         }
         let wanted = entry | ACCESSED | if write { DIRTY } else { 0 };
         if wanted != entry {
@@ -368,7 +414,9 @@ fn fill(
     mapped: &ept::Mapped,
 ) {
     let page = linear & PAGE_MASK;
-    let Some(ram) = bus.ram.offset(mapped.physical & PAGE_MASK) else { return };
+    let Some(ram) = bus.ram.offset(mapped.physical & PAGE_MASK) else {
+        return;
+    };
     if privilege == Privilege::UserAligned || bus.debug.watches.touch(page, 0x1000) {
         return;
     }
@@ -378,8 +426,20 @@ fn fill(
     let entry = cpu.tlb.entry_mut(page, context);
     *entry = super::tlb::Entry {
         ram: ram as u64,
-        read: if mapped.read && allowed(Kind::Read) { tag } else { 0 },
-        write: if mapped.write && leaf.dirty && allowed(Kind::Write) && bus.ram.is_plain(ram as u64) { tag } else { 0 },
-        fetch: if mapped.fetch && allowed(Kind::Fetch) { tag } else { 0 },
+        read: if mapped.read && allowed(Kind::Read) {
+            tag
+        } else {
+            0
+        },
+        write: if mapped.write && leaf.dirty && allowed(Kind::Write) && bus.ram.is_plain(ram as u64) {
+            tag
+        } else {
+            0
+        },
+        fetch: if mapped.fetch && allowed(Kind::Fetch) {
+            tag
+        } else {
+            0
+        },
     };
 }

@@ -24,7 +24,11 @@ impl Ram {
     /// `size` in bytes, rounded up to a page.
     pub fn new(size: u64) -> Ram {
         let pages = size.div_ceil(PAGE);
-        Ram { bytes: vec![0; (pages * PAGE) as usize], code: vec![None; pages as usize], stale: Vec::new() }
+        Ram {
+            bytes: vec![0; (pages * PAGE) as usize],
+            code: vec![None; pages as usize],
+            stale: Vec::new(),
+        }
     }
 
     pub fn size(&self) -> u64 {
@@ -90,7 +94,10 @@ impl Ram {
         if self.holds_code(at as u64, data.len() as u64) {
             self.stale.push(at as u64 & !0xfff);
         }
-        if let Some(place) = at.checked_add(data.len()).and_then(|end| self.bytes.get_mut(at..end)) {
+        if let Some(place) = at
+            .checked_add(data.len())
+            .and_then(|end| self.bytes.get_mut(at..end))
+        {
             place.copy_from_slice(data);
         }
     }
@@ -103,14 +110,18 @@ impl Ram {
     /// Whether any of `bytes` bytes (within one page) has been decoded.
     pub fn holds_code(&self, at: u64, bytes: u64) -> bool {
         match self.code.get((at / PAGE) as usize) {
-            Some(Some(map)) => (at..at + bytes).any(|byte| map[(byte >> 6 & 63) as usize] >> (byte & 63) & 1 != 0),
+            Some(Some(map)) => {
+                (at..at + bytes).any(|byte| map[(byte >> 6 & 63) as usize] >> (byte & 63) & 1 != 0)
+            }
             _ => false,
         }
     }
 
     /// Notes that `bytes` bytes (within one page) have been decoded. True if the page held no code before.
     pub fn mark_code(&mut self, at: u64, bytes: u64) -> bool {
-        let Some(page) = self.code.get_mut((at / PAGE) as usize) else { return false };
+        let Some(page) = self.code.get_mut((at / PAGE) as usize) else {
+            return false;
+        };
         let fresh = page.is_none();
         let map = page.get_or_insert_with(|| Box::new([0; 64]));
         for byte in at..at + bytes {

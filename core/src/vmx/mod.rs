@@ -4,10 +4,16 @@
 //! In older editions each of these chapters has a number one less.
 
 pub mod capability;
+pub mod boundary;
 pub mod controls;
 pub mod describe;
 pub mod errors;
+pub mod exit;
 pub mod fields;
+pub mod profile;
 pub mod qualification;
 pub mod reasons;
+pub mod state;
 pub mod vmcs;
+
+pub use state::{Exit, VmxState};

@@ -12,6 +12,11 @@ pub struct X87 {
 
 impl Default for X87 {
     fn default() -> Self {
-        X87 { control: 0x37f, status: 0, tag: 0xffff, registers: [(0, 0); 8] }
+        X87 {
+            control: 0x37f,
+            status: 0,
+            tag: 0xffff,
+            registers: [(0, 0); 8],
+        }
     }
 }

@@ -1,0 +1,401 @@
+//! The loop that runs a processor: blocks, the links between them, and what is looked at in between.
+
+use super::block::{Block, BlockId, CodeCache, Key};
+use super::decode::{self, Decoded};
+use super::exception::{vector, EventKind, Fault};
+use super::insn::{flag, Insn};
+use super::segment::CS;
+use super::{deliver, flags, Activity, Cpu, Done, Shadow, Stop, BLOCK_RIP};
+use crate::debug::breakpoints::Watch;
+use crate::mmu::paging::{self, Access};
+use crate::mmu::tlb::{PAGE, PAGE_MASK};
+use crate::platform::Bus;
+use crate::vmx;
+
+/// Why a processor's turn ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TurnEnd {
+    /// The instruction count was reached.
+    Count,
+    /// HLT, wait-for-SIPI: nothing to do until an event.
+    Idle,
+    /// Triple fault outside a guest, or VMX abort: the processor has shut down.
+    Shutdown,
+    Breakpoint,
+    Watch(Watch),
+    Catch(u32),
+    /// A device asks for something, or output or events must be taken.
+    Attention,
+}
+
+/// How a turn is to be run.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// `Cpu::icount` at which it ends.
+    pub until: u64,
+    /// Do not stop at a breakpoint before the first instruction.
+    pub leave_breakpoint: bool,
+    /// Hold interrupts back, as a debugger's single step does.
+    pub mask_interrupts: bool,
+}
+
+/// Runs one processor. `bus.clock` advances by the instructions retired.
+pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> TurnEnd {
+    cpu.clock_base = bus.clock.wrapping_sub(cpu.icount);
+    let mut leave_breakpoint = turn.leave_breakpoint;
+    loop {
+        bus.clock = cpu.clock_base.wrapping_add(cpu.icount);
+        for page in bus.ram.take_stale() {
+            code.invalidate(page);
+            bus.ram.clear_code(page);
+        }
+        if let Some(end) = interrupted(cpu, bus) {
+            return end;
+        }
+        if cpu.icount >= turn.until {
+            return TurnEnd::Count;
+        }
+        match between_instructions(cpu, bus, turn.mask_interrupts) {
+            Ok(Ready::Run) => {}
+            Ok(Ready::Again) => continue,
+            Ok(Ready::Idle) => return TurnEnd::Idle,
+            Ok(Ready::Shutdown) => return TurnEnd::Shutdown,
+            Err(stop) => {
+                take(cpu, bus, stop);
+                continue;
+            }
+        }
+        let linear = cpu.code_linear();
+        let first = match enter(cpu, bus, code, linear) {
+            Ok(id) => id,
+            Err(stop) => {
+                take(cpu, bus, stop);
+                continue;
+            }
+        };
+        if code.block(first).guarded
+            && !leave_breakpoint
+            && bus.debug.breakpoints.hit(linear, cpu.id, cpu.world())
+        {
+            return TurnEnd::Breakpoint;
+        }
+        leave_breakpoint = false;
+        let stepping = cpu.flags.has(flags::TF | flags::RF) || cpu.shadow != Shadow::None;
+        if stepping || code.block(first).insns.len() == 1 {
+            step(cpu, bus, code, first);
+        } else {
+            chain(cpu, bus, code, first, turn.until);
+        }
+    }
+}
+
+/// DR6.BS.
+const DR6_SINGLE_STEP: u64 = 1 << 14;
+
+/// Blocks one after the other until something needs a look.
+#[inline(always)]
+fn chain(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, mut id: BlockId, until: u64) {
+    loop {
+        let block = code.block(id);
+        let room = until - cpu.icount;
+        cpu.regs[BLOCK_RIP] = cpu.rip;
+        if block.insns.len() as u64 > room {
+            return prefix(cpu, bus, &block.insns, room as usize);
+        }
+        for insn in block.insns.iter() {
+            if let Err(stop) = (insn.run)(cpu, bus, insn) {
+                return leave(cpu, bus, insn, stop);
+            }
+        }
+        cpu.icount += block.insns.len() as u64;
+        if !block.branches {
+            cpu.rip = cpu.rip.wrapping_add(block.length as u64) & cpu.ip_mask();
+        }
+        if cpu.icount >= until {
+            return;
+        }
+        let linear = cpu.code_linear();
+        let context = code.context(cpu.tlb.unique_context(), cpu.code_size);
+        id = match block.next(linear, context) {
+            Some(next) => next,
+            None => {
+                let next = match code.recent(linear, context) {
+                    Some(next) => next,
+                    None => match enter(cpu, bus, code, linear) {
+                        Ok(next) => next,
+                        Err(stop) => return take(cpu, bus, stop),
+                    },
+                };
+                if code.block(next).guarded {
+                    return;
+                }
+                // The context may be another by now: a walk can take a new one.
+                let context = code.context(cpu.tlb.unique_context(), cpu.code_size);
+                code.link(id, linear, context, next);
+                next
+            }
+        };
+    }
+}
+
+/// The first `count` instructions of a block, none of which branches.
+#[cold]
+fn prefix(cpu: &mut Cpu, bus: &mut Bus, insns: &[Insn], count: usize) {
+    for insn in &insns[..count] {
+        if let Err(stop) = (insn.run)(cpu, bus, insn) {
+            return leave(cpu, bus, insn, stop);
+        }
+    }
+    cpu.icount += count as u64;
+    cpu.rip = cpu.ip(&insns[count]);
+}
+
+/// One instruction, alone: exact clock, side effects allowed, single-step trap, shadow and RF handled.
+fn step(cpu: &mut Cpu, bus: &mut Bus, code: &CodeCache, id: BlockId) {
+    let insn = code.block(id).insns[0];
+    let (trap, resume, shadow) = (cpu.flags.has(flags::TF), cpu.flags.has(flags::RF), cpu.shadow);
+    cpu.regs[BLOCK_RIP] = cpu.rip;
+    let done = alone(cpu, bus, &insn);
+    if matches!(done, Err(Stop::Fault | Stop::Exit)) {
+        return finish(cpu, bus, &insn, done);
+    }
+    // STI and a load of SS hold interrupts back for one instruction only, and RF instruction breakpoints.
+    if cpu.shadow == shadow {
+        cpu.shadow = Shadow::None;
+    }
+    if resume {
+        cpu.flags.rest &= !flags::RF;
+    }
+    finish(cpu, bus, &insn, done);
+    if trap {
+        cpu.pending_debug |= DR6_SINGLE_STEP;
+    }
+}
+
+fn alone(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+    cpu.solo = true;
+    let done = (insn.run)(cpu, bus, insn);
+    cpu.solo = false;
+    done
+}
+
+/// Leaves a block at `insn`, which did not simply complete.
+#[cold]
+#[inline(never)]
+fn leave(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, stop: Stop) {
+    cpu.icount += insn.position as u64;
+    let done = if stop == Stop::Solo {
+        bus.clock = cpu.clock_base.wrapping_add(cpu.icount);
+        alone(cpu, bus, insn)
+    } else {
+        Err(stop)
+    };
+    finish(cpu, bus, insn, done);
+}
+
+/// Settles RIP, the count and what was asked for, after the last instruction of a run.
+fn finish(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, done: Done) {
+    match done {
+        Ok(()) | Err(Stop::Sync) => {
+            cpu.icount += 1;
+            if !insn.has(flag::BRANCH) {
+                cpu.rip = cpu.next_ip(insn);
+            }
+        }
+        // A part of a repeated instruction counts like an instruction, or time would stand still in a long one.
+        Err(Stop::Again) => {
+            cpu.icount += 1;
+            cpu.rip = cpu.ip(insn);
+        }
+        Err(stop) => {
+            cpu.rip = cpu.ip(insn);
+            take(cpu, bus, stop);
+        }
+    }
+}
+
+/// Takes an exception or a VM exit, with RIP at the instruction that caused it.
+fn take(cpu: &mut Cpu, bus: &mut Bus, stop: Stop) {
+    bus.clock = cpu.clock_base.wrapping_add(cpu.icount);
+    let stop = match stop {
+        Stop::Fault => deliver::deliver(cpu, bus, cpu.fault).err(),
+        other => Some(other),
+    };
+    if stop == Some(Stop::Exit) {
+        vmx::exit::take(cpu, bus);
+    }
+}
+
+enum Ready {
+    Run,
+    /// Something was delivered; look again.
+    Again,
+    Idle,
+    Shutdown,
+}
+
+/// What comes between two instructions, in the order of SDM vol. 3, 7.9 (table "Priority among concurrent events").
+fn between_instructions(cpu: &mut Cpu, bus: &mut Bus, mask_interrupts: bool) -> Result<Ready, Stop> {
+    if take_signals(cpu, bus)? {
+        return Ok(Ready::Again);
+    }
+    match cpu.activity {
+        Activity::Shutdown => return Ok(Ready::Shutdown),
+        Activity::WaitForSipi => return Ok(Ready::Idle),
+        Activity::Active | Activity::Halted => {}
+    }
+    if cpu.pending_debug != 0 && cpu.shadow != Shadow::MovSs {
+        let dr6 = std::mem::take(&mut cpu.pending_debug);
+        cpu.activity = Activity::Active;
+        return Err(cpu.debug_exception(dr6));
+    }
+    if cpu.vmx.guest {
+        vmx::boundary::check(cpu, bus)?;
+    }
+    if mask_interrupts {
+        return Ok(if cpu.activity == Activity::Halted {
+            Ready::Idle
+        } else {
+            Ready::Run
+        });
+    }
+    if bus.signals[cpu.id].nmi && cpu.shadow != Shadow::MovSs && nmi_allowed(cpu, bus)? {
+        bus.signals[cpu.id].nmi = false;
+        cpu.activity = Activity::Active;
+        cpu.nmi_blocked = true;
+        return deliver::deliver(cpu, bus, Fault::of(EventKind::Nmi, vector::NMI)).map(|()| Ready::Again);
+    }
+    if bus.interrupt_pending(cpu.id) && interrupt_allowed(cpu, bus)? {
+        let vector = bus.acknowledge(cpu.id);
+        cpu.activity = Activity::Active;
+        return deliver::deliver(cpu, bus, Fault::of(EventKind::ExternalInterrupt, vector))
+            .map(|()| Ready::Again);
+    }
+    Ok(if cpu.activity == Activity::Halted {
+        Ready::Idle
+    } else {
+        Ready::Run
+    })
+}
+
+fn nmi_allowed(cpu: &mut Cpu, bus: &mut Bus) -> Result<bool, Stop> {
+    if cpu.vmx.guest {
+        return vmx::boundary::nmi(cpu, bus);
+    }
+    Ok(!cpu.nmi_blocked)
+}
+
+fn interrupt_allowed(cpu: &mut Cpu, bus: &mut Bus) -> Result<bool, Stop> {
+    if cpu.vmx.guest {
+        return vmx::boundary::interrupt(cpu, bus);
+    }
+    Ok(cpu.flags.has(flags::IF) && cpu.shadow == Shadow::None)
+}
+
+/// INIT and SIPI (SDM vol. 3, 9.4). True if one was taken.
+fn take_signals(cpu: &mut Cpu, bus: &mut Bus) -> Result<bool, Stop> {
+    if bus.signals[cpu.id].init && !cpu.init_blocked() {
+        if cpu.vmx.guest {
+            vmx::boundary::init(cpu, bus)?;
+        }
+        bus.signals[cpu.id].init = false;
+        cpu.init();
+        return Ok(true);
+    }
+    if let Some(vector) = bus.signals[cpu.id].sipi {
+        if cpu.activity == Activity::WaitForSipi {
+            if cpu.vmx.guest {
+                vmx::boundary::sipi(cpu, bus, vector)?;
+            }
+            bus.signals[cpu.id].sipi = None;
+            cpu.start_up(vector);
+            return Ok(true);
+        }
+        bus.signals[cpu.id].sipi = None;
+    }
+    Ok(false)
+}
+
+/// Whether a debugger, a device or a trace wants the machine to stop here.
+fn interrupted(cpu: &Cpu, bus: &mut Bus) -> Option<TurnEnd> {
+    if let Some(watch) = bus.debug.watches.take_hit(cpu.id, cpu.world()) {
+        return Some(TurnEnd::Watch(watch));
+    }
+    if let Some(number) = bus.debug.catches.take_hit() {
+        return Some(TurnEnd::Catch(number));
+    }
+    (bus.request.is_some() || bus.output_full() || bus.debug.events.must_drain())
+        .then_some(TurnEnd::Attention)
+}
+
+/// Finds or decodes the block at the current RIP, whose linear address is `linear`.
+#[cold]
+#[inline(never)]
+fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Result<BlockId, Stop> {
+    if bus.debug.breakpoints.generation != code.breakpoints {
+        code.clear();
+        code.breakpoints = bus.debug.breakpoints.generation;
+    }
+    if cpu.long64() {
+        if !cpu.canonical(linear) {
+            return Err(cpu.general_protection(0));
+        }
+    } else if cpu.rip > cpu.seg[CS].limit as u64 {
+        return Err(cpu.general_protection(0));
+    }
+    let physical = fetch(cpu, bus, linear)?;
+    let context = code.context(cpu.tlb.unique_context(), cpu.code_size);
+    let ram = bus.ram.offset(physical);
+    if let Some(ram) = ram {
+        let key = Key {
+            ram: ram as u64,
+            size: cpu.code_size,
+        };
+        if let Some(id) = code.find(key) {
+            code.remember(linear, context, id);
+            return Ok(id);
+        }
+    }
+    let breakpoints = &bus.debug.breakpoints;
+    let cut = |offset: u64| breakpoints.cuts(linear.wrapping_add(offset));
+    let guarded = cut(0);
+    // Outside RAM every byte reads as ones, which is no instruction.
+    let bytes = ram.map_or(&[0xff; 15][..], |ram| bus.ram.to_page_end(ram));
+    match decode::block(bytes, cpu.code_size, cpu.rip, cut) {
+        Decoded::Block(insns) => {
+            let block = Block::new(insns, guarded);
+            let Some(ram) = ram else {
+                return Ok(code.scratch(block));
+            };
+            if bus.ram.mark_code(ram as u64, block.length as u64) {
+                cpu.tlb.forget_writes(ram as u64 & PAGE_MASK);
+                bus.new_code_pages.push(ram as u64 & PAGE_MASK);
+            }
+            let key = Key {
+                ram: ram as u64,
+                size: cpu.code_size,
+            };
+            let id = code.insert(key, block);
+            code.remember(linear, context, id);
+            Ok(id)
+        }
+        Decoded::NeedsMore => {
+            let mut both = bytes.to_vec();
+            let next = linear.wrapping_add(PAGE) & PAGE_MASK & cpu.linear_mask;
+            let physical = fetch(cpu, bus, next)?;
+            match bus.ram.offset(physical) {
+                Some(at) => both.extend(bus.ram.to_page_end(at).iter().take(15)),
+                None => both.extend([0xff; 15]),
+            }
+            match decode::block(&both, cpu.code_size, cpu.rip, |_| true) {
+                Decoded::Block(insns) => Ok(code.scratch(Block::new(insns, true))),
+                Decoded::NeedsMore => Err(cpu.general_protection(0)),
+            }
+        }
+    }
+}
+
+/// The guest- or host-physical address to fetch from.
+fn fetch(cpu: &mut Cpu, bus: &mut Bus, linear: u64) -> Result<u64, Stop> {
+    paging::translate(cpu, bus, linear, Access::fetch(cpu.tlb.privilege()))
+}

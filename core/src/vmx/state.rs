@@ -1,0 +1,42 @@
+//! The VMX state of a processor.
+
+use super::vmcs::Vmcs;
+
+/// A VM exit that an instruction or event asks for; `Stop::Exit` speaks of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// Basic exit reason.
+    pub reason: u32,
+    pub qualification: u64,
+    pub instruction_length: u32,
+    pub instruction_info: u32,
+    pub guest_linear: u64,
+    pub guest_physical: u64,
+    pub interruption_info: u32,
+    pub interruption_error_code: u32,
+}
+
+#[derive(Clone, Default)]
+pub struct VmxState {
+    /// The VMXON region's address, in VMX operation.
+    pub vmxon: Option<u64>,
+    /// VMX non-root operation.
+    pub guest: bool,
+    /// Active VMCSs; the processor holds their fields.
+    pub active: Vec<Vmcs>,
+    /// The current one, as an index into `active`.
+    pub current: Option<usize>,
+    /// The exit to take.
+    pub exit: Exit,
+}
+
+impl VmxState {
+    pub fn current(&self) -> Option<&Vmcs> {
+        self.current.and_then(|index| self.active.get(index))
+    }
+
+    /// The clock at which the VMX-preemption timer runs out.
+    pub fn deadline(&self) -> Option<u64> {
+        None
+    }
+}
