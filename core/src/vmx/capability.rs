@@ -121,6 +121,16 @@ pub fn msr_name(address: u32) -> Option<&'static str> {
     msr::NAMES.get(address.checked_sub(FIRST_MSR)? as usize).copied()
 }
 
+/// The names of the yes-or-no bits of a capability MSR that are set in `bits`.
+pub fn flag_names(address: u32, bits: u64) -> Vec<&'static str> {
+    let tables = [BASIC_FLAGS, MISC_FLAGS, EPT_VPID_FLAGS];
+    let flags = tables
+        .into_iter()
+        .flatten()
+        .filter(|flag| flag.msr == address && bits >> flag.bit & 1 != 0);
+    flags.map(|flag| flag.name).collect()
+}
+
 /// The values of the capability MSRs, as a profile gives them. Which of them a RDMSR finds follows from the values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmxMsrs([u64; MSR_COUNT]);

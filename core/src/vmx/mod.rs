@@ -6,10 +6,12 @@
 pub mod capability;
 pub mod boundary;
 pub mod controls;
+pub mod cpuid_features;
 pub mod describe;
 pub mod errors;
 pub mod exit;
 pub mod fields;
+pub mod honoured;
 pub mod profile;
 pub mod qualification;
 pub mod reasons;

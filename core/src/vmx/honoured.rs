@@ -1,0 +1,139 @@
+//! What the core honours, and so may offer to a guest: VMX controls and capabilities, and CPUID features.
+//!
+//! These tables are the only place to turn a capability on: the capability MSRs and CPUID leaves of the built-in
+//! profiles are computed from them, and the warnings about profiles made from other machines too.
+
+use super::capability::{basic, ept_vpid, misc};
+use super::controls::{entry, exit, pin, primary, secondary, vm_function, Word};
+use super::cpuid_features::{feature, Feature};
+
+/// The control bits of a word that the core honours.
+pub const fn controls(word: Word) -> u64 {
+    match word {
+        Word::Pin => {
+            pin::EXTERNAL_INTERRUPT_EXITING
+                | pin::NMI_EXITING
+                | pin::VIRTUAL_NMIS
+                | pin::ACTIVATE_PREEMPTION_TIMER
+        }
+        Word::Primary => {
+            primary::INTERRUPT_WINDOW_EXITING
+                | primary::USE_TSC_OFFSETTING
+                | primary::HLT_EXITING
+                | primary::INVLPG_EXITING
+                | primary::MWAIT_EXITING
+                | primary::RDPMC_EXITING
+                | primary::RDTSC_EXITING
+                | primary::CR3_LOAD_EXITING
+                | primary::CR3_STORE_EXITING
+                | primary::CR8_LOAD_EXITING
+                | primary::CR8_STORE_EXITING
+                | primary::NMI_WINDOW_EXITING
+                | primary::MOV_DR_EXITING
+                | primary::UNCONDITIONAL_IO_EXITING
+                | primary::USE_IO_BITMAPS
+                | primary::MONITOR_TRAP_FLAG
+                | primary::USE_MSR_BITMAPS
+                | primary::MONITOR_EXITING
+                | primary::PAUSE_EXITING
+                | primary::ACTIVATE_SECONDARY_CONTROLS
+        }
+        Word::Secondary => {
+            secondary::ENABLE_EPT
+                | secondary::DESCRIPTOR_TABLE_EXITING
+                | secondary::ENABLE_RDTSCP
+                | secondary::ENABLE_VPID
+                | secondary::WBINVD_EXITING
+                | secondary::UNRESTRICTED_GUEST
+                | secondary::ENABLE_INVPCID
+                | secondary::ENABLE_VM_FUNCTIONS
+        }
+        Word::Exit => {
+            exit::SAVE_DEBUG_CONTROLS
+                | exit::HOST_ADDRESS_SPACE_SIZE
+                | exit::ACKNOWLEDGE_INTERRUPT_ON_EXIT
+                | exit::SAVE_IA32_PAT
+                | exit::LOAD_IA32_PAT
+                | exit::SAVE_IA32_EFER
+                | exit::LOAD_IA32_EFER
+                | exit::SAVE_PREEMPTION_TIMER_VALUE
+        }
+        Word::Entry => {
+            entry::LOAD_DEBUG_CONTROLS
+                | entry::IA32E_MODE_GUEST
+                | entry::LOAD_IA32_PAT
+                | entry::LOAD_IA32_EFER
+        }
+        Word::VmFunction => vm_function::EPTP_SWITCHING,
+        Word::Tertiary | Word::SecondaryExit => 0,
+    }
+}
+
+/// The yes-or-no bits of IA32_VMX_BASIC.
+pub const BASIC: u64 = basic::INS_OUTS_INFORMATION | basic::TRUE_CONTROLS;
+
+/// IA32_VMX_MISC: 4 CR3-target values, and the VMX-preemption timer counts with the TSC itself.
+pub const MISC: u64 = misc::STORE_LMA
+    | misc::ACTIVITY_HLT
+    | misc::ACTIVITY_SHUTDOWN
+    | misc::ACTIVITY_WAIT_FOR_SIPI
+    | 4 << 16
+    | misc::VMWRITE_EXIT_INFORMATION
+    | misc::ZERO_LENGTH_INJECTION;
+
+/// IA32_VMX_EPT_VPID_CAP.
+pub const EPT_VPID: u64 = ept_vpid::EXECUTE_ONLY
+    | ept_vpid::WALK_4
+    | ept_vpid::MEMORY_TYPE_UC
+    | ept_vpid::MEMORY_TYPE_WB
+    | ept_vpid::PAGES_2M
+    | ept_vpid::PAGES_1G
+    | ept_vpid::INVEPT
+    | ept_vpid::ACCESSED_DIRTY
+    | ept_vpid::INVEPT_SINGLE_CONTEXT
+    | ept_vpid::INVEPT_ALL_CONTEXT
+    | ept_vpid::INVVPID
+    | ept_vpid::INVVPID_INDIVIDUAL_ADDRESS
+    | ept_vpid::INVVPID_SINGLE_CONTEXT
+    | ept_vpid::INVVPID_ALL_CONTEXT
+    | ept_vpid::INVVPID_SINGLE_CONTEXT_RETAINING_GLOBALS;
+
+/// The bits of IA32_DEBUGCTL that WRMSR accepts: LBR and BTF.
+pub const DEBUGCTL: u64 = 0b11;
+
+/// The CPUID features.
+pub const FEATURES: &[Feature] = &[
+    feature::DE,
+    feature::PSE,
+    feature::TSC,
+    feature::MSR,
+    feature::PAE,
+    feature::MCE,
+    feature::CX8,
+    feature::APIC,
+    feature::SEP,
+    feature::MTRR,
+    feature::PGE,
+    feature::MCA,
+    feature::CMOV,
+    feature::PAT,
+    feature::PSE36,
+    feature::CLFSH,
+    feature::FXSR,
+    feature::SSE,
+    feature::SSE2,
+    feature::MONITOR,
+    feature::VMX,
+    feature::CX16,
+    feature::PCID,
+    feature::FSGSBASE,
+    feature::SMEP,
+    feature::SMAP,
+    feature::INVPCID,
+    feature::LAHF64,
+    feature::SYSCALL,
+    feature::NX,
+    feature::PAGE1GB,
+    feature::RDTSCP,
+    feature::LM,
+];
