@@ -16,6 +16,9 @@ pub struct Profile {
     leaves: Vec<Leaf>,
     msrs: VmxMsrs,
     capabilities: Capabilities,
+    /// Parts of the leaves that page walks ask for.
+    physical_address_width: u32,
+    huge_pages: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -221,12 +224,21 @@ impl Profile {
     fn of(model: &Model) -> Profile {
         let msrs = model.vmx_msrs();
         let capabilities = Capabilities::new(msrs);
-        Profile {
+        let mut profile = Profile {
             name: model.name.to_string(),
             leaves: model.leaves(),
             msrs,
             capabilities,
-        }
+            physical_address_width: 0,
+            huge_pages: false,
+        };
+        profile.read_leaves();
+        profile
+    }
+
+    fn read_leaves(&mut self) {
+        self.physical_address_width = (self.cpuid(0x8000_0008, 0)[0] & 0xff).clamp(32, 52);
+        self.huge_pages = self.has(feature::PAGE1GB);
     }
 
     /// The names of the built-in profiles with a line about each; the first is the default.
@@ -267,6 +279,7 @@ impl Profile {
             );
         }
         self.leaves[at].registers[register as usize] = value;
+        self.read_leaves();
     }
 
     /// What the VMX capability MSRs allow.
@@ -317,11 +330,11 @@ impl Profile {
 
     /// The physical-address width in bits, at least 32 and at most 52.
     pub fn maxphyaddr(&self) -> u32 {
-        (self.cpuid(0x8000_0008, 0)[0] & 0xff).clamp(32, 52)
+        self.physical_address_width
     }
 
     pub fn has_1g_pages(&self) -> bool {
-        self.has(feature::PAGE1GB)
+        self.huge_pages
     }
 
     /// The bits of CR4 that software may set.
