@@ -45,7 +45,7 @@ impl Form<'_> {
     }
 }
 
-/// Chooses the handler of a form; `None`: the form is not executed, it is #UD.
+/// Chooses the handler of a form; `None`: it is not this row's. A form that no row takes is #UD.
 pub type Select = fn(&Form) -> Option<Handler>;
 
 /// How an instruction stands in a block.
@@ -66,15 +66,11 @@ pub enum Flow {
 pub type Row = (Mnemonic, Select, Flow);
 pub type Group = &'static [Row];
 
-static ROWS: LazyLock<Vec<Option<Row>>> = LazyLock::new(|| {
-    let mut table = vec![None; Mnemonic::values().len()];
+/// The rows of each mnemonic.
+static ROWS: LazyLock<Vec<Vec<Row>>> = LazyLock::new(|| {
+    let mut table = vec![Vec::new(); Mnemonic::values().len()];
     for row in exec::GROUPS.iter().flat_map(|group| group.iter()) {
-        debug_assert!(
-            table[row.0 as usize].is_none(),
-            "{:?} stands in two groups",
-            row.0
-        );
-        table[row.0 as usize] = Some(*row);
+        table[row.0 as usize].push(*row);
     }
     table
 });
@@ -169,10 +165,10 @@ fn translate(raw: &Instruction, size: CodeSize, base: u64, offset: u16, position
         operands,
         size,
     };
-    let (handler, flow) = match ROWS[raw.mnemonic() as usize] {
-        Some((_, select, flow)) if !raw.is_invalid() => (select(&form), flow),
-        _ => (None, Flow::Branch),
-    };
+    let (handler, flow) = ROWS[raw.mnemonic() as usize]
+        .iter()
+        .find_map(|(_, select, flow)| Some((Some(select(&form)?), *flow)))
+        .unwrap_or((None, Flow::Branch));
     // A load of SS, and every move to or from control and debug registers, has effects between instructions.
     let special = matches!(operands[0], Operand::Segment if raw.op0_register() == Register::SS)
         || operands

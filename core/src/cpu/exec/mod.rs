@@ -7,7 +7,8 @@ use super::insn::Insn;
 use super::{Cpu, Done};
 use crate::platform::Bus;
 
-/// Every group. A mnemonic stands in one of them only.
+/// Every group. A mnemonic may have rows in several (MOV to a general-purpose and to a control register); the first
+/// row that takes the form executes it.
 pub static GROUPS: &[Group] = &[];
 
 /// What no table knows is #UD.
