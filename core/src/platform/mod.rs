@@ -1,27 +1,35 @@
 //! All that the processors share: RAM, devices, the clock; and what a debugger adds beside them.
 
+mod calendar;
+mod cmos;
+mod debugcon;
+mod fwcfg;
+mod interrupts;
+mod ioapic;
+mod lapic;
+mod lapic_timer;
+mod local;
+mod mmio;
+mod pci;
+mod pic;
+mod pit;
+mod ports;
+mod power;
 pub mod ram;
+mod serial;
+mod testdev;
 
 use crate::debug::Debug;
+pub use interrupts::Signals;
+pub use lapic::Illegal;
+pub use power::Request;
 use ram::Ram;
 
-/// What a device asks of the run loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// The exit status `(value << 1) | 1` of a write to port 0xF4.
-    Exit(u8),
-    PowerOff,
-    Reset,
-}
+/// The machine's clock: a tick is 1 ns, and the TSC counts ticks.
+pub const TICKS_PER_SECOND: u64 = 1_000_000_000;
 
-/// What other agents latched for one processor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Signals {
-    pub nmi: bool,
-    pub init: bool,
-    /// The vector of a SIPI.
-    pub sipi: Option<u8>,
-}
+/// A guest's output beyond this is to be taken before it goes on.
+const OUTPUT_LIMIT: usize = 64 << 10;
 
 #[derive(Clone)]
 pub struct Bus {
@@ -29,23 +37,67 @@ pub struct Bus {
     pub debug: Debug,
     /// Machine time in ticks: instructions, and the time skipped while all processors were halted. A tick is 1 ns.
     pub clock: u64,
+    /// What is latched for each processor.
     pub signals: Vec<Signals>,
+    /// What the guest asks of the machine; the run loop takes it after the instruction.
     pub request: Option<Request>,
     /// RAM offsets of pages that became code during this turn: the other processors' TLBs must forget to write there.
     pub new_code_pages: Vec<u64>,
+    /// Whether INTR is asserted to each processor.
+    intr: Vec<bool>,
+    /// The earliest moment at which a device has something to do.
+    deadline: Option<u64>,
+    lapics: Vec<lapic::Lapic>,
+    /// Each processor's TSC less the clock.
+    tsc_offsets: Vec<u64>,
+    limits: local::ApicLimits,
+    ioapic: ioapic::IoApic,
+    pic: pic::Pic,
+    pic_intr: bool,
+    pit: pit::Pit,
+    cmos: cmos::Cmos,
+    serial: serial::Serial,
+    debugcon: debugcon::DebugConsole,
+    fwcfg: fwcfg::FwCfg,
+    pci: pci::Pci,
+    power: power::Power,
+    testdev: testdev::TestDevice,
 }
 
 impl Bus {
     /// `ram` in bytes.
     pub fn new(ram: u64, cpus: usize) -> Bus {
+        let ram = Ram::new(ram);
+        let mut sizes = ram.ranges().into_iter().map(|(_, length)| length);
+        let (low, high) = (sizes.next().unwrap_or(0), sizes.next().unwrap_or(0));
         Bus {
-            ram: Ram::new(ram),
+            ram,
             debug: Debug::default(),
             clock: 0,
             signals: vec![Signals::default(); cpus],
             request: None,
             new_code_pages: Vec::new(),
+            intr: vec![false; cpus],
+            deadline: None,
+            lapics: (0..cpus).map(|id| lapic::Lapic::new(id as u32)).collect(),
+            tsc_offsets: vec![0; cpus],
+            limits: local::ApicLimits::default(),
+            ioapic: ioapic::IoApic::default(),
+            pic: pic::Pic::default(),
+            pic_intr: false,
+            pit: pit::Pit::default(),
+            cmos: cmos::Cmos::new(low, high, cpus),
+            serial: serial::Serial::default(),
+            debugcon: debugcon::DebugConsole::default(),
+            fwcfg: fwcfg::FwCfg::default(),
+            pci: pci::Pci::default(),
+            power: power::Power::default(),
+            testdev: testdev::TestDevice::default(),
         }
+    }
+
+    pub fn cpu_count(&self) -> usize {
+        self.lapics.len()
     }
 
     /// Reads 1 to 8 bytes at a host-physical address; RAM or a device of processor `cpu`.
@@ -74,31 +126,43 @@ impl Bus {
         }
     }
 
-    pub fn mmio_read(&mut self, _cpu: usize, _address: u64, _bytes: u8) -> u64 {
-        !0
-    }
-    pub fn mmio_write(&mut self, _cpu: usize, _address: u64, _bytes: u8, _value: u64) {}
-
-    /// The clock of the next thing that a device will do by itself.
+    /// The clock of the next thing that a device will do by itself. A register access can bring it nearer.
+    #[inline]
     pub fn deadline(&self) -> Option<u64> {
-        None
+        self.deadline
     }
 
-    /// Lets devices do what is due by `clock`.
-    pub fn advance(&mut self) {}
-
-    /// Whether an INTR is asserted for the processor.
-    pub fn interrupt_pending(&self, _cpu: usize) -> bool {
-        false
+    /// Lets devices do what is due by `clock`, always in the same order.
+    pub fn advance(&mut self) {
+        if self.deadline.is_none_or(|deadline| deadline > self.clock) {
+            return;
+        }
+        self.fire_pit();
+        self.fire_cmos();
+        self.fire_lapic_timers();
+        self.reschedule();
     }
 
-    /// INTA: takes the vector.
-    pub fn acknowledge(&mut self, _cpu: usize) -> u8 {
-        0xff
+    /// Recomputes the deadline.
+    fn reschedule(&mut self) {
+        let timers = self
+            .lapics
+            .iter()
+            .zip(&self.tsc_offsets)
+            .map(|(lapic, offset)| lapic.timer.next_deadline(*offset));
+        self.deadline = timers
+            .chain([self.pit.next_deadline(), self.cmos.next_deadline()])
+            .flatten()
+            .min();
     }
 
     /// Output waits to be taken and may not grow further.
     pub fn output_full(&self) -> bool {
-        false
+        self.serial.output_length() + self.debugcon.output.len() >= OUTPUT_LIMIT
+    }
+
+    #[cfg(test)]
+    fn for_test(cpus: usize) -> Bus {
+        Bus::new(1 << 20, cpus)
     }
 }
