@@ -11,6 +11,7 @@ pub mod describe;
 pub mod errors;
 pub mod exit;
 pub mod fields;
+pub mod intercept;
 pub mod honoured;
 pub mod profile;
 pub mod qualification;

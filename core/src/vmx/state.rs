@@ -1,6 +1,7 @@
 //! The VMX state of a processor.
 
 use super::vmcs::Vmcs;
+use crate::cpu::exception::Event;
 
 /// A VM exit that an instruction or event asks for; `Stop::Exit` speaks of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct VmxState {
     pub active: Vec<Vmcs>,
     /// The current one, as an index into `active`.
     pub current: Option<usize>,
+    /// The event that is being delivered: an exit now records it as IDT-vectoring information.
+    pub vectoring: Option<Event>,
     /// The exit to take.
     pub exit: Exit,
 }
