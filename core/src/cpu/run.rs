@@ -49,12 +49,18 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
             code.invalidate(page);
             bus.ram.clear_code(page);
         }
+        bus.advance();
         if let Some(end) = interrupted(cpu, bus) {
             return end;
         }
         if cpu.icount >= turn.until {
             return TurnEnd::Count;
         }
+        // A device may have been set a nearer deadline since the turn began.
+        let until = match bus.deadline() {
+            Some(deadline) => turn.until.min(cpu.icount.saturating_add(deadline.saturating_sub(bus.clock).max(1))),
+            None => turn.until,
+        };
         match between_instructions(cpu, bus, turn.mask_interrupts) {
             Ok(Ready::Run) => {}
             Ok(Ready::Again) => continue,
@@ -84,7 +90,7 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
         if stepping || code.block(first).insns.len() == 1 {
             step(cpu, bus, code, first);
         } else {
-            chain(cpu, bus, code, first, turn.until);
+            chain(cpu, bus, code, first, until);
         }
     }
 }
@@ -299,6 +305,7 @@ fn take_signals(cpu: &mut Cpu, bus: &mut Bus) -> Result<bool, Stop> {
             vmx::boundary::init(cpu, bus)?;
         }
         bus.signals[cpu.id].init = false;
+        bus.init_lapic(cpu.id);
         cpu.init();
         return Ok(true);
     }
