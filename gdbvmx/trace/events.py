@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import TextIOBase
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -35,7 +35,8 @@ class Event:
     `seq` counts events from 0; `icount` is the machine's count of retired instructions at the event; `vmcs`
     the machine-physical address of the VMCS; `reason` the basic exit reason; `guest_linear` and
     `guest_physical` are addresses as the VMX guest sees them; `instruction_length` is in bytes; `rule` the id
-    of the VM-entry rule that decided a failure.
+    of the VM-entry rule that decided a failure; `field` and `value` what a VMWRITE wrote; `forced` says that
+    the debugger asked for the exit. Of a VMfail, `reason` is the VM-instruction error.
     """
 
     seq: int
@@ -51,9 +52,11 @@ class Event:
     guest_physical: int | None = None
     interruption_info: int | None = None
     instruction_length: int | None = None
-    value: int | None = None
     rule: str | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)
+    field: str | None = None
+    value: int | None = None
+    forced: bool | None = None
+    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The event as its line in the file, without the fields that do not apply."""
@@ -64,6 +67,11 @@ class Event:
                 line[name] = f"{value:#x}" if name in HEXADECIMAL else value
         line.update(self.more)
         return line
+
+    @classmethod
+    def from_core(cls, event: Mapping[str, Any]) -> Self:
+        """The event as `_core` gives it, in plain numbers."""
+        return cls(**event)
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
@@ -86,8 +94,8 @@ class Event:
 
 
 FIELDS = tuple(item.name for item in dataclasses.fields(Event) if item.name != "more")
-_TYPES = {name: str if name in ("kind", "name", "rule") else int for name in FIELDS}
-_TYPE_NAMES = {int: "an integer", str: "a string"}
+_TYPES = dict.fromkeys(FIELDS, int) | dict.fromkeys(("kind", "name", "rule", "field"), str) | {"forced": bool}
+_TYPE_NAMES = {int: "an integer", str: "a string", bool: "true or false"}
 
 
 def _address(name: str, value: object) -> int:

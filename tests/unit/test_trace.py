@@ -29,7 +29,7 @@ EVENTS = [
     entry(2, 160),
     exit_(3, 165, 10, "cpuid", instruction_length=2),
     entry(4, 195),
-    Event(5, 200, 0, "vmcs_write", vmcs=0x5000, value=0x20, more={"field": "guest_cr3"}),
+    Event(5, 200, 0, "vmcs_write", vmcs=0x5000, field="guest_cr3", value=0x20),
     exit_(6, 1195, 30, "io-instruction", qualification=0x03F80000, guest_linear=0),
 ]
 
@@ -127,7 +127,7 @@ def test_show():
     assert show.line(EVENTS[1]).split() == (
         "1 110 0 exit cpuid vmcs=0x5000 guest_rip=0x1002 instruction_length=2".split()
     )
-    assert show.line(EVENTS[5]).endswith("value=0x20 field=guest_cr3")
+    assert show.line(EVENTS[5]).endswith("field=guest_cr3 value=0x20")
 
 
 TRACE = Trace(HEADER, EVENTS)

@@ -1,0 +1,134 @@
+"""The machine with an image in it: the scripting API.
+
+    machine = Machine.boot("guests/build/minivisor.elf")
+    stop = machine.run(10_000_000)
+    print(stop["kind"], machine.serial_text())
+    for event in machine.core.last_events(5):
+        print(event)
+
+`Machine.core` is the machine itself, with all that can be asked of it: see `gdbvmx._core.Machine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+from gdbvmx import _core, images, profiles
+from gdbvmx.images import Entry, LoadedImage, Span
+
+DEFAULT_MEMORY = 512 << 20
+
+# The state in which Multiboot 1 and flat images start: 32-bit protected mode with flat segments, paging and
+# interrupts off. Access rights in the VMCS's format (SDM 25.4.1): code to read and execute, data to read and
+# write, present, 32-bit, in units of 4 KiB.
+_CODE_RIGHTS, _DATA_RIGHTS = 0xC09B, 0xC093
+_CR0_PROTECTED = 0x11  # PE and ET
+
+
+class Machine:
+    """A machine, the image that it was started with, and what is attached to it outside.
+
+    Attached things (a console, a trace file) are functions that are called after every stretch of the run, whoever
+    asked for it: the command line, a script, or gdb by way of the stub.
+    """
+
+    def __init__(self, core: _core.Machine, image: LoadedImage) -> None:
+        self.core = core
+        self.image = image
+        self._attached: list[Callable[[], None]] = []
+        _put_into(core, image)
+
+    @classmethod
+    def boot(
+        cls,
+        image: str | Path,
+        *,
+        append: str = "",
+        modules: Sequence[str | Path] = (),
+        memory: int = DEFAULT_MEMORY,
+        cpus: int = 1,
+        profile: _core.CpuProfile | None = None,
+        debugcon: bool = False,
+    ) -> Self:
+        """A machine with `memory` bytes of RAM, ready to run the first instruction of `image`.
+
+        `append` is the image's command line after its name, `modules` are files handed to it, `debugcon` adds
+        the debug console at port 0xE9. Raises ImageError for an image that cannot be loaded, and _core.Error for
+        a machine that cannot be made.
+        """
+        core = _core.Machine(memory, cpus, profile or profiles.default(), ["debugcon"] if debugcon else [])
+        ram = [Span.of(start, length) for start, length in core.ram_ranges()]
+        loaded = images.load(Path(image), ram, append, [Path(module) for module in modules])
+        return cls(core, loaded)
+
+    def attach(self, pump: Callable[[], None]) -> None:
+        """Has `pump` called after every stretch of the run, to take output and events."""
+        self._attached.append(pump)
+
+    def run(
+        self,
+        count: int,
+        *,
+        vcpu: int | None = None,
+        leave_breakpoint: bool = False,
+        mask_interrupts: bool = False,
+        timeout: float | None = None,
+    ) -> _core.Stop:
+        """Runs one stretch: `_core.Machine.run`, then what is attached."""
+        try:
+            return self.core.run(
+                count,
+                vcpu=vcpu,
+                leave_breakpoint=leave_breakpoint,
+                mask_interrupts=mask_interrupts,
+                timeout=timeout,
+            )
+        finally:
+            self.pump()
+
+    def pump(self) -> None:
+        """Hands what the machine has put out to what is attached."""
+        for attached in self._attached:
+            attached()
+
+    def restart(self) -> None:
+        """Resets the machine and puts the image in again, as at the start."""
+        self.core.reset()
+        _put_into(self.core, self.image)
+
+    def serial_text(self) -> str:
+        """What the guest wrote to COM1 since this was last asked; an attached console takes it instead."""
+        return self.core.take_serial().decode("utf-8", "replace")
+
+
+def _put_into(core: _core.Machine, image: LoadedImage) -> None:
+    for segment in image.segments:
+        core.write_physical(segment.address, segment.data)
+        _clear(core, segment.address + len(segment.data), segment.size - len(segment.data))
+    _enter(core, image.entry)
+
+
+def _clear(core: _core.Machine, address: int, size: int) -> None:
+    """Zeroes what is not zero yet: a page that was never written takes no memory, and should not from this."""
+    step = 1 << 20
+    for start in range(address, address + size, step):
+        length = min(step, address + size - start)
+        if any(core.read_physical(start, length)):
+            core.write_physical(start, bytes(length))
+
+
+def _enter(core: _core.Machine, entry: Entry) -> None:
+    """Puts the boot processor into 32-bit protected mode at the entry point."""
+    state = {"cr0": _CR0_PROTECTED, "eflags": 2, "rip": entry.rip}
+    for segment in ("cs", "ds", "es", "fs", "gs", "ss"):
+        code = segment == "cs"
+        state |= {
+            segment: 0x8 if code else 0x10,
+            f"{segment}_base": 0,
+            f"{segment}_limit": 0xFFFFFFFF,
+            f"{segment}_rights": _CODE_RIGHTS if code else _DATA_RIGHTS,
+        }
+    for name, value in (state | dict(entry.registers)).items():
+        core.write_register(name, value)
