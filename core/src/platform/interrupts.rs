@@ -1,8 +1,8 @@
 //! From a device's line to a processor: the PIC, the I/O APIC, interrupt messages between local APICs, and what each processor
 //! is told.
 
-use super::lapic::{register, Effect, LocalInterrupt, ESR_SEND_ILLEGAL_VECTOR};
-use super::{ioapic, Bus};
+use super::lapic::{Effect, LocalInterrupt, ESR_SEND_ILLEGAL_VECTOR};
+use super::{ioapic, lapic_registers, Bus};
 
 /// The delivery mode of an interrupt message (SDM vol. 3, "Interrupt Command Register").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Bus {
     pub fn eoi(&mut self, cpu: usize) {
         let clock = self.clock;
         if let Some(lapic) = self.lapics.get_mut(cpu) {
-            let effect = lapic.xapic_write(register::EOI, 0, clock);
+            let effect = lapic.xapic_write(lapic_registers::EOI, 0, clock);
             self.carry_out(cpu, effect);
         }
     }
@@ -202,21 +202,19 @@ impl Bus {
 
     /// Delivers a message. Says whether some processor accepted it.
     pub(super) fn send(&mut self, message: Message) -> bool {
-        let mut chosen: Vec<usize> = (0..self.lapics.len())
-            .filter(|&cpu| self.names(message.target, cpu))
-            .collect();
+        let cpus = 0..self.lapics.len();
         if message.delivery == Delivery::LowestPriority {
             // Of equals the first: real hardware rotates, a deterministic machine need not.
-            chosen.retain(|&cpu| self.lapics[cpu].software_enabled());
-            chosen = chosen
-                .into_iter()
-                .min_by_key(|&cpu| self.lapics[cpu].ppr())
-                .into_iter()
-                .collect();
+            let idlest = cpus
+                .filter(|&cpu| self.names(message.target, cpu) && self.lapics[cpu].software_enabled())
+                .min_by_key(|&cpu| self.lapics[cpu].ppr());
+            return idlest.is_some_and(|cpu| self.receive(cpu, message));
         }
         let mut accepted = false;
-        for cpu in chosen {
-            accepted |= self.receive(cpu, message);
+        for cpu in cpus {
+            if self.names(message.target, cpu) {
+                accepted |= self.receive(cpu, message);
+            }
         }
         accepted
     }

@@ -3,6 +3,7 @@
 //!
 //! What leaves the APIC (an interrupt command, an EOI for the I/O APIC) is returned as an `Effect`: the bus carries it out.
 
+use super::lapic_registers::{self as reg, rule_of, ABSENT, R, W};
 use super::lapic_timer::{Mode, Timer};
 
 pub const BASE_BSP: u64 = 1 << 8;
@@ -21,98 +22,6 @@ const LVT_MASKED: u32 = 1 << 16;
 pub const ESR_SEND_ILLEGAL_VECTOR: u32 = 1 << 5;
 const ESR_RECEIVED_ILLEGAL_VECTOR: u32 = 1 << 6;
 const ESR_ILLEGAL_REGISTER: u32 = 1 << 7;
-
-/// Register numbers: the offset in the page divided by 16, and the MSR less 0x800.
-pub mod register {
-    pub const ID: u8 = 0x02;
-    pub const VERSION: u8 = 0x03;
-    pub const TPR: u8 = 0x08;
-    pub const APR: u8 = 0x09;
-    pub const PPR: u8 = 0x0A;
-    pub const EOI: u8 = 0x0B;
-    pub const LDR: u8 = 0x0D;
-    pub const DFR: u8 = 0x0E;
-    pub const SVR: u8 = 0x0F;
-    pub const ISR: u8 = 0x10;
-    pub const TMR: u8 = 0x18;
-    pub const IRR: u8 = 0x20;
-    pub const ESR: u8 = 0x28;
-    pub const LVT_CMCI: u8 = 0x2F;
-    pub const ICR: u8 = 0x30;
-    pub const ICR_HIGH: u8 = 0x31;
-    pub const LVT_TIMER: u8 = 0x32;
-    pub const LVT_LINT0: u8 = 0x35;
-    pub const LVT_LINT1: u8 = 0x36;
-    pub const LVT_ERROR: u8 = 0x37;
-    pub const INITIAL_COUNT: u8 = 0x38;
-    pub const CURRENT_COUNT: u8 = 0x39;
-    pub const DIVIDE: u8 = 0x3E;
-    pub const SELF_IPI: u8 = 0x3F;
-}
-use register as reg;
-
-/// In which mode a register can be read and written. A write to a read-only one, or to one that is not there, is a #GP in
-/// x2APIC mode and an illegal register address in xAPIC mode.
-struct Rule {
-    first: u8,
-    last: u8,
-    xapic: u8,
-    x2apic: u8,
-    /// Bits that software can write. In x2APIC mode others must be zero, except `read_only` ones.
-    writable: u32,
-    read_only: u32,
-}
-
-const ABSENT: u8 = 0;
-const R: u8 = 1;
-const W: u8 = 2;
-const RW: u8 = R | W;
-
-const fn rule(first: u8, last: u8, (xapic, x2apic): (u8, u8), writable: u32, read_only: u32) -> Rule {
-    Rule {
-        first,
-        last,
-        xapic,
-        x2apic,
-        writable,
-        read_only,
-    }
-}
-
-/// SDM vol. 3, tables "Local APIC Register Address Map" and "Local APIC Register Address Map Supported by x2APIC".
-const RULES: &[Rule] = &[
-    rule(reg::ID, reg::ID, (RW, R), 0xFF00_0000, 0),
-    rule(reg::VERSION, reg::VERSION, (R, R), 0, 0),
-    rule(reg::TPR, reg::TPR, (RW, RW), 0xFF, 0),
-    rule(reg::APR, reg::APR, (R, ABSENT), 0, 0),
-    rule(reg::PPR, reg::PPR, (R, R), 0, 0),
-    rule(reg::EOI, reg::EOI, (W, W), 0, 0),
-    rule(reg::LDR, reg::LDR, (RW, R), 0xFF00_0000, 0),
-    rule(reg::DFR, reg::DFR, (RW, ABSENT), 0xF000_0000, 0),
-    rule(reg::SVR, reg::SVR, (RW, RW), 0x11FF, 0),
-    rule(reg::ISR, reg::ISR + 7, (R, R), 0, 0),
-    rule(reg::TMR, reg::TMR + 7, (R, R), 0, 0),
-    rule(reg::IRR, reg::IRR + 7, (R, R), 0, 0),
-    rule(reg::ESR, reg::ESR, (RW, RW), 0, 0),
-    rule(reg::LVT_CMCI, reg::LVT_CMCI, (RW, RW), 0x1_07FF, 0x1000),
-    rule(reg::ICR, reg::ICR, (RW, RW), 0x000C_CFFF, 0x1000),
-    rule(reg::ICR_HIGH, reg::ICR_HIGH, (RW, ABSENT), 0xFF00_0000, 0),
-    rule(reg::LVT_TIMER, reg::LVT_TIMER, (RW, RW), 0x7_00FF, 0x1000),
-    // Thermal monitor and performance counters: nothing raises them yet.
-    rule(reg::LVT_TIMER + 1, reg::LVT_TIMER + 2, (RW, RW), 0x1_07FF, 0x1000),
-    rule(reg::LVT_LINT0, reg::LVT_LINT1, (RW, RW), 0x1_A7FF, 0x5000),
-    rule(reg::LVT_ERROR, reg::LVT_ERROR, (RW, RW), 0x1_00FF, 0x1000),
-    rule(reg::INITIAL_COUNT, reg::INITIAL_COUNT, (RW, RW), u32::MAX, 0),
-    rule(reg::CURRENT_COUNT, reg::CURRENT_COUNT, (R, R), 0, 0),
-    rule(reg::DIVIDE, reg::DIVIDE, (RW, RW), 0xB, 0),
-    rule(reg::SELF_IPI, reg::SELF_IPI, (ABSENT, W), 0xFF, 0),
-];
-
-fn rule_of(register: u8) -> Option<&'static Rule> {
-    RULES
-        .iter()
-        .find(|rule| (rule.first..=rule.last).contains(&register))
-}
 
 /// What a write asks of the rest of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

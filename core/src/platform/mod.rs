@@ -7,6 +7,7 @@ mod fwcfg;
 mod interrupts;
 mod ioapic;
 mod lapic;
+mod lapic_registers;
 mod lapic_timer;
 mod local;
 mod mmio;
