@@ -1,6 +1,6 @@
 /*
- * brokenvisor is minivisor with one mistake, chosen by the word mistake=NAME of the command line. The hypervisor calls these hooks; in a build
- * without -DBROKEN they are empty.
+ * brokenvisor is minivisor with one mistake, chosen by the word mistake=NAME of the command line. The
+ * hypervisor calls these hooks; in a build without -DBROKEN they are empty.
  */
 #ifndef MISTAKES_H
 #define MISTAKES_H
@@ -26,9 +26,18 @@ void mistakes_report_vmfail(const char *what, enum vmx_result result);
 static inline void mistakes_init(void) {}
 static inline void mistakes_before_vmxon(void) {}
 static inline void mistakes_after_vmxon(void) {}
-static inline void mistakes_before_entry(struct vm *vm) { (void)vm; }
-static inline void mistakes_on_exit(struct vm *vm, u64 reason) { (void)vm, (void)reason; }
-static inline void mistakes_report_vmfail(const char *what, enum vmx_result result) { (void)what, (void)result; }
+static inline void mistakes_before_entry(struct vm *vm)
+{
+	(void)vm;
+}
+static inline void mistakes_on_exit(struct vm *vm, u64 reason)
+{
+	(void)vm, (void)reason;
+}
+static inline void mistakes_report_vmfail(const char *what, enum vmx_result result)
+{
+	(void)what, (void)result;
+}
 
 #endif
 #endif

@@ -1,9 +1,10 @@
 /*
- * From multiboot 1 (32-bit protected mode, no paging, EBX = boot information) to main() in long mode, the first 4 GB mapped
- * one to one.
+ * From multiboot 1 (32-bit protected mode, no paging, EBX = boot information) to main() in long mode, the
+ * first 4 GB mapped one to one.
  *
- * The header carries load addresses (flag 16), so that QEMU and GRUB load this file by them and do not mind that it is an
- * ELF64. A loader that reads the program headers instead finds the same bytes at the same physical addresses.
+ * The header carries load addresses (flag 16), so that QEMU and GRUB load this file by them and do not mind
+ * that it is an ELF64. A loader that reads the program headers instead finds the same bytes at the same
+ * physical addresses.
  */
 #include "selectors.h"
 

@@ -7,7 +7,8 @@
 /* Remembers the command line; info is the physical address of the multiboot information. */
 void cmdline_init(u32 info);
 
-/* Copies the value of the word `key=value` and says whether there is one. A value longer than size - 1 is cut. */
+/* Copies the value of the word `key=value` and says whether there is one. A value longer than size - 1 is
+ * cut. */
 bool cmdline_value(const char *key, char *value, size_t size);
 
 /* Says whether the word `key=value` is there. */

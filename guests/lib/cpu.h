@@ -71,17 +71,17 @@ static inline u8 inb(u16 port)
 	return value;
 }
 
-#define READ_CR(n)                                                                                                     \
-	static inline u64 read_cr##n(void)                                                                             \
-	{                                                                                                              \
-		u64 value;                                                                                             \
-		asm volatile("mov %%cr" #n ", %0" : "=r"(value));                                                      \
-		return value;                                                                                          \
+#define READ_CR(n)                                                \
+	static inline u64 read_cr##n(void)                        \
+	{                                                         \
+		u64 value;                                        \
+		asm volatile("mov %%cr" #n ", %0" : "=r"(value)); \
+		return value;                                     \
 	}
-#define WRITE_CR(n)                                                                                                    \
-	static inline void write_cr##n(u64 value)                                                                      \
-	{                                                                                                              \
-		asm volatile("mov %0, %%cr" #n : : "r"(value) : "memory");                                             \
+#define WRITE_CR(n)                                                        \
+	static inline void write_cr##n(u64 value)                          \
+	{                                                                  \
+		asm volatile("mov %0, %%cr" #n : : "r"(value) : "memory"); \
 	}
 READ_CR(0)
 READ_CR(3)
@@ -89,12 +89,12 @@ READ_CR(4)
 WRITE_CR(0)
 WRITE_CR(4)
 
-#define READ_SELECTOR(seg)                                                                                             \
-	static inline u16 read_##seg(void)                                                                             \
-	{                                                                                                              \
-		u16 value;                                                                                             \
-		asm volatile("mov %%" #seg ", %0" : "=r"(value));                                                      \
-		return value;                                                                                          \
+#define READ_SELECTOR(seg)                                        \
+	static inline u16 read_##seg(void)                        \
+	{                                                         \
+		u16 value;                                        \
+		asm volatile("mov %%" #seg ", %0" : "=r"(value)); \
+		return value;                                     \
 	}
 READ_SELECTOR(cs)
 READ_SELECTOR(ss)

@@ -45,7 +45,7 @@ _Noreturn void trap(const struct trap_frame *frame)
 	if (trap_hook)
 		trap_hook(frame);
 	print("host: exception %lu, error code %#lx, at RIP %#lx, RSP %#lx, RFLAGS %#lx\n", frame->vector,
-	      frame->error_code, frame->rip, frame->rsp, frame->rflags);
+		frame->error_code, frame->rip, frame->rsp, frame->rflags);
 	machine_end(END_EXCEPTION);
 }
 

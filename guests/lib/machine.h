@@ -7,11 +7,12 @@
 /* Values written to the debug-exit port; the status of the run is (value << 1) | 1. */
 enum end_value {
 	END_OK = 0,
-	END_NO_VMX = 1,     /* this CPU cannot run it */
-	END_FAILED = 2,     /* something went wrong, and was printed */
-	END_EXCEPTION = 3,  /* an exception in the host */
-	END_BAD_USAGE = 4,  /* the command line */
-	END_MISTAKE = 16,   /* brokenvisor: END_MISTAKE + the row of the mistake, when all went wrong as expected */
+	END_NO_VMX = 1,    /* this CPU cannot run it */
+	END_FAILED = 2,    /* something went wrong, and was printed */
+	END_EXCEPTION = 3, /* an exception in the host */
+	END_BAD_USAGE = 4, /* the command line */
+	END_MISTAKE =
+		16, /* brokenvisor: END_MISTAKE + the row of the mistake, when all went wrong as expected */
 };
 
 /* Ends the run. With the word poweroff=shutdown END_OK is a clean power-off (port 0x8900) instead. */

@@ -37,8 +37,11 @@ trap_\vector:
 	.globl trap_stubs
 trap_stubs:
 	.text
-	.irp vector, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
-	stub \vector
+	.altmacro
+	.set vector, 0
+	.rept 32
+	stub %vector
+	.set vector, vector + 1
 	.endr
 
 	.section .note.GNU-stack, "", @progbits

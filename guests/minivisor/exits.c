@@ -39,7 +39,8 @@ static void inject_exception(u64 vector, u64 error_code)
 void inject_tick(struct vm *vm)
 {
 	vm->halted = false;
-	vmwrite(ENTRY_INTERRUPTION_INFO, INTERRUPTION_VALID | INTERRUPTION_TYPE(TYPE_EXTERNAL_INTERRUPT) | VECTOR_TICK);
+	vmwrite(ENTRY_INTERRUPTION_INFO,
+		INTERRUPTION_VALID | INTERRUPTION_TYPE(TYPE_EXTERNAL_INTERRUPT) | VECTOR_TICK);
 }
 
 /* Host address of guest-physical memory, NULL where the guest has none. The host is mapped one to one. */
@@ -71,11 +72,12 @@ static enum next on_exception_or_nmi(struct vm *vm)
 	if (INTERRUPTION_TYPE_OF(info) == TYPE_NMI)
 		return NEXT_RESUME;
 	print("minivisor: guest %c: exception, interruption information %#lx, at RIP %#lx\n", vm->id, info,
-	      vmread(GUEST_RIP));
+		vmread(GUEST_RIP));
 	return stop(vm, VM_STOPPED);
 }
 
-/* The interrupt was acknowledged by the exit, or stays pending in the masked PIC: there is nothing to do for it. */
+/* The interrupt was acknowledged by the exit, or stays pending in the masked PIC: there is nothing to do for
+ * it. */
 static enum next on_external_interrupt(struct vm *vm)
 {
 	(void)vm;
@@ -146,9 +148,9 @@ static enum next on_io(struct vm *vm)
 	u64 qualification = vmread(EXIT_QUALIFICATION);
 
 	if (IO_PORT(qualification) != PORT_CONSOLE || IO_SIZE(qualification) != 1 ||
-	    qualification & (IO_IN | IO_STRING)) {
-		print("minivisor: guest %c: port %#x is not there (qualification %#lx)\n", vm->id, IO_PORT(qualification),
-		      qualification);
+		qualification & (IO_IN | IO_STRING)) {
+		print("minivisor: guest %c: port %#x is not there (qualification %#lx)\n", vm->id,
+			IO_PORT(qualification), qualification);
 		return stop(vm, VM_STOPPED);
 	}
 	guest_putc(vm, (char)vm->registers.rax);
@@ -198,11 +200,12 @@ static enum next on_ept_violation(struct vm *vm)
 	}
 	if (vm->id == 'B' && gpa == GPA_LOG && qualification & EPT_VIOLATION_WRITE) {
 		print("minivisor: guest B: first write to page %#lx, now writable\n", gpa);
-		*ept_entry(vm->ept, gpa) |= EPT_WRITE; /* more rights: the violation itself dropped the old translation */
+		*ept_entry(vm->ept, gpa) |=
+			EPT_WRITE; /* more rights: the violation itself dropped the old translation */
 		return NEXT_RESUME;
 	}
-	print("minivisor: guest %c: no memory at guest-physical %#lx (qualification %#lx, RIP %#lx)\n", vm->id, gpa,
-	      qualification, vmread(GUEST_RIP));
+	print("minivisor: guest %c: no memory at guest-physical %#lx (qualification %#lx, RIP %#lx)\n",
+		vm->id, gpa, qualification, vmread(GUEST_RIP));
 	return stop(vm, VM_STOPPED);
 }
 
@@ -263,8 +266,8 @@ enum next handle_exit(struct vm *vm)
 		if (reasons[basic].handle)
 			return reasons[basic].handle(vm);
 	}
-	print("minivisor: guest %c: exit reason %#lx is not handled (qualification %#lx, RIP %#lx)\n", vm->id, reason,
-	      vmread(EXIT_QUALIFICATION), vmread(GUEST_RIP));
+	print("minivisor: guest %c: exit reason %#lx is not handled (qualification %#lx, RIP %#lx)\n", vm->id,
+		reason, vmread(EXIT_QUALIFICATION), vmread(GUEST_RIP));
 	return stop(vm, VM_STOPPED);
 }
 
@@ -277,5 +280,6 @@ void print_exits(const struct vm *vm)
 	print("minivisor: guest %c: %lu exits\n", vm->id, total);
 	for (unsigned i = 0; i < EXIT_REASONS; i++)
 		if (vm->exits[i])
-			print("  %-20s %5lu\n", reasons[i].name ? reasons[i].name : "another reason", vm->exits[i]);
+			print("  %-20s %5lu\n", reasons[i].name ? reasons[i].name : "another reason",
+				vm->exits[i]);
 }

@@ -1,6 +1,6 @@
 /*
- * Guest A: 64-bit code with 4-level paging. It talks by port I/O, asks CPUID, reads and writes MSRs, touches memory that comes on
- * demand, waits for interrupts with HLT, and ends with VMCALL.
+ * Guest A: 64-bit code with 4-level paging. It talks by port I/O, asks CPUID, reads and writes MSRs, touches
+ * memory that comes on demand, waits for interrupts with HLT, and ends with VMCALL.
  *
  * It shares nothing with the host but this file's place in the image: no function of lib/ is mapped here.
  */

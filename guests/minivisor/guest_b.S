@@ -1,9 +1,9 @@
 /*
- * Guest B: 32-bit protected mode with PAE paging. It talks by VMCALL, asks CPUID, is interrupted by the preemption timer, writes to a page that
- * is read-only at first, and halts.
+ * Guest B: 32-bit protected mode with PAE paging. It talks by VMCALL, asks CPUID, is interrupted by the
+ * preemption timer, and writes to a page that is read-only at first.
  *
- * gdb sees an x86-64 CPU, whose stack slots are 8 bytes wide. So the call frame information of this 32-bit code does not say where registers
- * are saved but computes them, from 4-byte slots: a backtrace works here too.
+ * gdb sees an x86-64 CPU, whose stack slots are 8 bytes wide. So the call frame information of this 32-bit code
+ * does not say where registers are saved but computes them, from 4-byte slots: a backtrace works here too.
  */
 #include "protocol.h"
 
@@ -11,7 +11,7 @@
 #define PHYSICAL(linear) (linear - GUEST_B_LINEAR)
 #define TIMER_EXPIRIES 3
 
-/* DWARF: "the register was value-of(CFA - offset, 4 bytes)"; on entry the CFA is on the expression's stack. */
+/* DWARF: the register was value-of(CFA - offset, 4 bytes). The CFA is on the stack of the expression already. */
 #define DW_CFA_VAL_EXPRESSION 0x16
 #define DW_OP_LIT(n) (0x30 + n)
 #define DW_OP_MINUS 0x1c
@@ -85,7 +85,7 @@ guest_b_entry:
 	vmcall
 	end_function guest_b_yield
 
-	/* Spins until the hypervisor, after TIMER_EXPIRIES expiries of its timer, stores 1 in guest_b_flag. */
+	/* Spins until the hypervisor stores 1 in guest_b_flag, after TIMER_EXPIRIES expiries of its timer. */
 	function guest_b_demo_timer
 	mov $CPUID_FEATURES, %eax
 	xor %ecx, %ecx

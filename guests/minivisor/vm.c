@@ -14,7 +14,8 @@ static u8 io_bitmaps[2][PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
 static u8 msr_bitmap[PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
 static u8 large_page[SIZE_2MB] __attribute__((aligned(SIZE_2MB), section(".large")));
 
-/* All ports exit but one; all MSRs belong to the guest but IA32_BIOS_SIGN_ID (and those that the bitmap cannot name). */
+/* All ports exit but one; all MSRs belong to the guest but IA32_BIOS_SIGN_ID (and those that the bitmap
+ * cannot name). */
 static void fill_bitmaps(void)
 {
 	u8 *read_low = msr_bitmap, *write_low = msr_bitmap + 2048;
@@ -29,14 +30,16 @@ static void fill_bitmaps(void)
 static void write_controls(const struct vm *vm, bool is_64_bit)
 {
 	struct vm_controls controls = {
-		.pin = vmx_adjust("pin-based", vmx_caps.pin, PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING, 0),
+		.pin = vmx_adjust(
+			"pin-based", vmx_caps.pin, PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING, 0),
 		.primary = vmx_adjust("primary", vmx_caps.primary,
-				      PRIMARY_HLT_EXITING | PRIMARY_USE_IO_BITMAPS | PRIMARY_SECONDARY_CONTROLS,
-				      PRIMARY_USE_MSR_BITMAPS),
+			PRIMARY_HLT_EXITING | PRIMARY_USE_IO_BITMAPS | PRIMARY_SECONDARY_CONTROLS,
+			PRIMARY_USE_MSR_BITMAPS),
 		.secondary = vmx_adjust("secondary", vmx_caps.secondary, SECONDARY_EPT, SECONDARY_VPID),
 		.exit = vmx_adjust("exit", vmx_caps.exit, EXIT_HOST_64_BIT,
-				   EXIT_ACK_INTERRUPT | EXIT_SAVE_EFER | EXIT_LOAD_EFER),
-		.entry = vmx_adjust("entry", vmx_caps.entry, is_64_bit ? ENTRY_IA32E_GUEST : 0, ENTRY_LOAD_EFER),
+			EXIT_ACK_INTERRUPT | EXIT_SAVE_EFER | EXIT_LOAD_EFER),
+		.entry = vmx_adjust(
+			"entry", vmx_caps.entry, is_64_bit ? ENTRY_IA32E_GUEST : 0, ENTRY_LOAD_EFER),
 	};
 
 	vmx_write_controls(&controls);
@@ -55,16 +58,18 @@ static void write_guest_state(const struct guest_image *image)
 {
 	const u64 *pdptes = (const u64 *)(image->host_start + image->physical_cr3);
 
-	vmx_write_guest_defaults(image->is_64_bit ? RIGHTS_CODE64 : RIGHTS_CODE32,
-				 image->is_64_bit ? SEL_CODE64 : SEL_CODE32);
-	vmwrite(GUEST_CR0, (CR0_PE | CR0_PG | rdmsr(MSR_IA32_VMX_CR0_FIXED0)) & rdmsr(MSR_IA32_VMX_CR0_FIXED1));
+	vmx_write_guest_defaults(
+		image->is_64_bit ? RIGHTS_CODE64 : RIGHTS_CODE32, image->is_64_bit ? SEL_CODE64 : SEL_CODE32);
+	vmwrite(GUEST_CR0,
+		(CR0_PE | CR0_PG | rdmsr(MSR_IA32_VMX_CR0_FIXED0)) & rdmsr(MSR_IA32_VMX_CR0_FIXED1));
 	vmwrite(GUEST_CR4, (CR4_PAE | rdmsr(MSR_IA32_VMX_CR4_FIXED0)) & rdmsr(MSR_IA32_VMX_CR4_FIXED1));
 	vmwrite(GUEST_CR3, image->physical_cr3);
 	vmwrite(GUEST_GDTR_BASE, image->linear_gdt);
 	vmwrite(GUEST_GDTR_LIMIT, GUEST_GDT_LIMIT);
 	vmwrite(GUEST_RIP, image->linear_entry);
 	vmwrite(GUEST_RSP, image->linear_stack);
-	/* With EPT the CPU takes a PAE guest's PDPTEs from here, not from memory (SDM vol. 3, "Checks on guest page-directory-pointer-table entries"). */
+	/* With EPT the CPU takes a PAE guest's PDPTEs from here, not from memory (SDM vol. 3, "Checks on
+	 * guest page-directory-pointer-table entries"). */
 	if (!image->is_64_bit)
 		for (unsigned i = 0; i < 4; i++)
 			vmwrite(GUEST_PDPTE0 + 2 * i, pdptes[i]);
@@ -100,8 +105,10 @@ void vm_create(struct vm *vm, const struct guest_image *image)
 	vmx_write_host_state();
 	write_controls(vm, image->is_64_bit);
 	write_guest_state(image);
-	print("minivisor: guest %c: %s, linear %#lx is guest-physical 0 is host-physical %#lx, EPTP %#lx, VMCS %#lx\n", vm->id,
-	      image->what, image->linear_base, image->host_start, vmread(EPT_POINTER), (u64)vm->vmcs);
+	print("minivisor: guest %c: %s, linear %#lx is guest-physical 0 is host-physical %#lx, EPTP %#lx, "
+	      "VMCS %#lx\n",
+		vm->id, image->what, image->linear_base, image->host_start, vmread(EPT_POINTER),
+		(u64)vm->vmcs);
 }
 
 void vm_run(struct vm *vm)

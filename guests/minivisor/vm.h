@@ -14,9 +14,9 @@ struct vm {
 	void *vmcs;
 	u64 *ept;
 	bool launched;
-	bool halted;         /* in HLT, waits for an interrupt */
-	unsigned expiries;   /* of the preemption timer that are still to come */
-	u64 *timer_flag;     /* where the guest wants to hear of the last one */
+	bool halted;       /* in HLT, waits for an interrupt */
+	unsigned expiries; /* of the preemption timer that are still to come */
+	u64 *timer_flag;   /* where the guest wants to hear of the last one */
 	u64 exits[EXIT_REASONS];
 	char line[96]; /* what the guest wrote since its last newline */
 	unsigned line_length;
@@ -25,7 +25,8 @@ struct vm {
 /* What the exit handler wants done next. */
 enum next { NEXT_RESUME, NEXT_YIELD };
 
-/* The image of a guest, and how its first instruction finds the CPU. Addresses are guest-linear or guest-physical as their names say. */
+/* The image of a guest, and how its first instruction finds the CPU. Addresses are guest-linear or
+ * guest-physical as their names say. */
 struct guest_image {
 	char id;
 	const char *what;

@@ -1,8 +1,9 @@
 /*
  * enum vmx_result vm_enter(struct guest_registers *registers, bool resume)
  *
- * VM entry loads RIP, RSP and RFLAGS; the other registers are loaded and saved here. HOST_RSP is this frame, and the call frame
- * information holds at vm_exit too, where RBP is still the guest's: a backtrace works from the first instruction after an exit.
+ * VM entry loads RIP, RSP and RFLAGS; the other registers are loaded and saved here. HOST_RSP is this frame,
+ * and the call frame information holds at vm_exit too, where RBP is still the guest's: a backtrace works from
+ * the first instruction after an exit.
  */
 	.cfi_sections .debug_frame
 

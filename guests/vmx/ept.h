@@ -20,11 +20,12 @@ u64 *ept_create(void);
 /* The EPT pointer for a hierarchy: 4 levels, write-back. */
 u64 ept_pointer(const u64 *root);
 
-/* Maps one 4-KB page, or one 2-MB page where size is SIZE_2MB. What was there before is replaced; the caller does the INVEPT that less rights
- * would need. */
+/* Maps one 4-KB page, or one 2-MB page where size is SIZE_2MB. What was there before is replaced; the caller
+ * does the INVEPT that less rights would need. */
 void ept_map(u64 *root, u64 guest_physical, u64 host_physical, u64 rights, u64 size);
 
-/* The entry that maps a guest-physical address, NULL where a table on the way is missing. It may be not present. */
+/* The entry that maps a guest-physical address, NULL where a table on the way is missing. It may be not
+ * present. */
 u64 *ept_entry(u64 *root, u64 guest_physical);
 
 #endif

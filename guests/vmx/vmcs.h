@@ -1,4 +1,5 @@
-/* Encodings of the VMCS fields, controls, exit reasons and capability MSRs that are used here (SDM vol. 3, appendices A to C). */
+/* Encodings of the VMCS fields, controls, exit reasons and capability MSRs that are used here (SDM vol. 3,
+ * appendices A to C). */
 #ifndef VMCS_H
 #define VMCS_H
 

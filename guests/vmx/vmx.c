@@ -18,11 +18,11 @@ static _Noreturn void no_vmx(const char *why)
 	machine_end(END_NO_VMX);
 }
 
-#define VMX_INSTRUCTION(text, ...)                                                                                     \
-	({                                                                                                             \
-		bool cf, zf;                                                                                           \
-		asm volatile(text : "=@ccc"(cf), "=@ccz"(zf) : __VA_ARGS__ : "memory");                                \
-		cf ? VMX_FAIL_INVALID : zf ? VMX_FAIL_VALID : VMX_SUCCEED;                                             \
+#define VMX_INSTRUCTION(text, ...)                                                      \
+	({                                                                              \
+		bool cf, zf;                                                            \
+		asm volatile(text : "=@ccc"(cf), "=@ccz"(zf) : __VA_ARGS__ : "memory"); \
+		cf ? VMX_FAIL_INVALID : zf ? VMX_FAIL_VALID : VMX_SUCCEED;              \
 	})
 
 enum vmx_result vmxon(const void *region)
@@ -71,7 +71,8 @@ _Noreturn void vmx_die(const char *what, enum vmx_result result)
 {
 	mistakes_report_vmfail(what, result);
 	if (result == VMX_FAIL_VALID)
-		print("host: %s: VMfailValid, VM-instruction error %lu\n", what, vmread(VM_INSTRUCTION_ERROR));
+		print("host: %s: VMfailValid, VM-instruction error %lu\n", what,
+			vmread(VM_INSTRUCTION_ERROR));
 	else
 		print("host: %s: VMfailInvalid\n", what);
 	machine_end(END_FAILED);
@@ -85,7 +86,8 @@ static void read_capabilities(void)
 	vmx_caps.misc = rdmsr(MSR_IA32_VMX_MISC);
 	true_controls = vmx_caps.basic & VMX_BASIC_TRUE_CONTROLS;
 	vmx_caps.pin = rdmsr(true_controls ? MSR_IA32_VMX_TRUE_PINBASED_CTLS : MSR_IA32_VMX_PINBASED_CTLS);
-	vmx_caps.primary = rdmsr(true_controls ? MSR_IA32_VMX_TRUE_PROCBASED_CTLS : MSR_IA32_VMX_PROCBASED_CTLS);
+	vmx_caps.primary =
+		rdmsr(true_controls ? MSR_IA32_VMX_TRUE_PROCBASED_CTLS : MSR_IA32_VMX_PROCBASED_CTLS);
 	vmx_caps.exit = rdmsr(true_controls ? MSR_IA32_VMX_TRUE_EXIT_CTLS : MSR_IA32_VMX_EXIT_CTLS);
 	vmx_caps.entry = rdmsr(true_controls ? MSR_IA32_VMX_TRUE_ENTRY_CTLS : MSR_IA32_VMX_ENTRY_CTLS);
 	if (vmx_caps.primary >> 32 & PRIMARY_SECONDARY_CONTROLS)

@@ -16,7 +16,8 @@ struct guest_registers {
 /* What this CPU allows, from its capability MSRs. */
 struct vmx_capabilities {
 	u64 basic, misc, ept_vpid;
-	u64 pin, primary, secondary, exit, entry; /* low half: bits that must be 1; high half: bits that may be 1 */
+	/* low half: bits that must be 1; high half: bits that may be 1 */
+	u64 pin, primary, secondary, exit, entry;
 };
 
 /* The VM-execution, exit and entry controls of one machine. */
@@ -31,20 +32,22 @@ extern u8 vmxon_region[PAGE_SIZE];
 void vmx_on(void);
 void vmx_off(void);
 
-/* The least change to `required` that the capability MSR value `caps` allows, with as many bits of `optional` as are allowed. Ends the
- * run when a required bit is not. */
+/* The least change to `required` that the capability MSR value `caps` allows, with as many bits of `optional`
+ * as are allowed. Ends the run when a required bit is not. */
 u32 vmx_adjust(const char *what, u64 caps, u64 required, u64 optional);
 
 /* Puts the revision identifier into a region of one page. */
 void vmx_init_region(void *region);
 
-/* Writes the host-state area from what the CPU has now; HOST_RSP is written at each entry, HOST_RIP is vm_exit in enter.S. */
+/* Writes the host-state area from what the CPU has now; HOST_RSP is written at each entry, HOST_RIP is
+ * vm_exit in enter.S. */
 void vmx_write_host_state(void);
 
 /* Writes `controls` to the current VMCS. */
 void vmx_write_controls(const struct vm_controls *controls);
 
-/* Guest state that all our guests share: flat segments, a TSS, no events pending. Code rights choose 64 or 32 bit. */
+/* Guest state that all our guests share: flat segments, a TSS, no events pending. Code rights choose 64 or 32
+ * bit. */
 void vmx_write_guest_defaults(u32 code_rights, u16 code_selector);
 
 /* VMLAUNCH, or VMRESUME: 0 when the guest ran and a VM exit followed, else the VMfail. In enter.S. */
