@@ -215,7 +215,7 @@ impl Cmos {
                 flags |= ALARM;
             }
         }
-        self.seen = clock;
+        self.seen = self.seen.max(clock);
         let status_c = &mut self.memory[usize::from(STATUS_C)];
         *status_c |= flags;
         if *status_c & self.memory[usize::from(STATUS_B)] & (PERIODIC | ALARM | UPDATE) != 0 {

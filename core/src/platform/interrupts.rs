@@ -162,7 +162,6 @@ impl Bus {
             Effect::Command { low, destination } => self.command(cpu, low, destination),
         }
         self.refresh(cpu);
-        self.reschedule();
     }
 
     fn command(&mut self, cpu: usize, low: u32, destination: u32) {

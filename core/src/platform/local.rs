@@ -39,7 +39,6 @@ impl Bus {
         let lapic = self.lapics.get_mut(cpu).ok_or(Illegal)?;
         lapic.set_base(value, limits.physical_address_width, limits.x2apic)?;
         self.refresh(cpu);
-        self.reschedule();
         Ok(())
     }
 
@@ -49,7 +48,6 @@ impl Bus {
             lapic.reset();
         }
         self.refresh(cpu);
-        self.reschedule();
     }
 
     pub(super) fn lapic_page(&self, cpu: usize) -> Option<u64> {
@@ -111,7 +109,6 @@ impl Bus {
         if let Some(place) = self.tsc_offsets.get_mut(cpu) {
             *place = offset;
         }
-        self.reschedule();
     }
 
     /// IA32_TSC_DEADLINE: 0 where the timer is not armed or not in this mode.
@@ -124,12 +121,18 @@ impl Bus {
         if let Some(lapic) = self.lapics.get_mut(cpu) {
             lapic.timer.set_tsc_deadline(value);
         }
-        self.reschedule();
     }
 
-    pub(super) fn fire_lapic_timers(&mut self) {
-        for cpu in 0..self.lapics.len() {
-            if self.lapics[cpu].fire_timer(self.clock, self.tsc_offsets[cpu]) {
+    /// The clock when the timer of `cpu` next expires.
+    #[inline]
+    pub(super) fn timer_deadline(&self, cpu: usize) -> Option<u64> {
+        let offset = self.tsc_offsets.get(cpu)?;
+        self.lapics.get(cpu)?.timer.next_deadline(*offset)
+    }
+
+    pub(super) fn fire_lapic_timer(&mut self, cpu: usize) {
+        if let (Some(lapic), Some(offset)) = (self.lapics.get_mut(cpu), self.tsc_offsets.get(cpu)) {
+            if lapic.fire_timer(self.clock, *offset) {
                 self.refresh(cpu);
             }
         }
@@ -246,6 +249,26 @@ mod tests {
         bus.advance();
         assert!(bus.interrupt_pending(0));
         assert_eq!((bus.deadline(), bus.tsc_deadline(0)), (None, 0));
+    }
+
+    #[test]
+    fn a_timer_goes_by_the_time_of_its_own_processor() {
+        let mut bus = machine(2);
+        for cpu in 0..2 {
+            bus.x2apic_write(cpu, 0x83E, 0xB).unwrap();
+            bus.x2apic_write(cpu, 0x832, 0xEE).unwrap();
+            bus.x2apic_write(cpu, 0x838, 500).unwrap();
+        }
+        bus.clock = 600;
+        bus.advance_for(0);
+        assert_eq!(pending(&bus), [0]);
+        bus.clock = 100;
+        bus.advance_for(1);
+        assert_eq!(bus.x2apic_read(1, 0x839), Ok(400));
+        assert_eq!((pending(&bus), bus.deadline_for(1)), (vec![0], Some(500)));
+        bus.clock = 500;
+        bus.advance_for(1);
+        assert_eq!(pending(&bus), [0, 1]);
     }
 
     #[test]

@@ -46,8 +46,8 @@ pub struct Bus {
     pub new_code_pages: Vec<u64>,
     /// Whether INTR is asserted to each processor.
     intr: Vec<bool>,
-    /// The earliest moment at which a device has something to do.
-    deadline: Option<u64>,
+    /// The earliest moment at which a device that the processors share has something to do.
+    shared_deadline: Option<u64>,
     lapics: Vec<lapic::Lapic>,
     /// Each processor's TSC less the clock.
     tsc_offsets: Vec<u64>,
@@ -79,7 +79,7 @@ impl Bus {
             request: None,
             new_code_pages: Vec::new(),
             intr: vec![false; cpus],
-            deadline: None,
+            shared_deadline: None,
             lapics: (0..cpus).map(|id| lapic::Lapic::new(id as u32)).collect(),
             tsc_offsets: vec![0; cpus],
             limits: local::ApicLimits::default(),
@@ -127,33 +127,50 @@ impl Bus {
         }
     }
 
-    /// The clock of the next thing that a device will do by itself. A register access can bring it nearer.
+    /// The clock of the next thing that a device will do by itself for `cpu`: its own local APIC's timer, or a device that
+    /// the processors share. A register access can bring it nearer.
     #[inline]
-    pub fn deadline(&self) -> Option<u64> {
-        self.deadline
-    }
-
-    /// Lets devices do what is due by `clock`, always in the same order.
-    pub fn advance(&mut self) {
-        if self.deadline.is_none_or(|deadline| deadline > self.clock) {
-            return;
+    pub fn deadline_for(&self, cpu: usize) -> Option<u64> {
+        let timer = self.timer_deadline(cpu);
+        match (self.shared_deadline, timer) {
+            (Some(shared), Some(timer)) => Some(shared.min(timer)),
+            (shared, timer) => shared.or(timer),
         }
-        self.fire_pit();
-        self.fire_cmos();
-        self.fire_lapic_timers();
-        self.reschedule();
     }
 
-    /// Recomputes the deadline.
+    /// The clock of the next thing that a device will do by itself for any processor.
+    pub fn deadline(&self) -> Option<u64> {
+        (0..self.cpu_count())
+            .filter_map(|cpu| self.timer_deadline(cpu))
+            .chain(self.shared_deadline)
+            .min()
+    }
+
+    /// Lets devices do what is due by `clock`, always in the same order. `clock` is the time of `cpu`, and may lie before
+    /// that of the processor that ran last: its local APIC's timer goes by it, the shared devices by whoever is first.
+    pub fn advance_for(&mut self, cpu: usize) {
+        let clock = self.clock;
+        if self.shared_deadline.is_some_and(|deadline| deadline <= clock) {
+            self.fire_pit();
+            self.fire_cmos();
+            self.reschedule();
+        }
+        if self.timer_deadline(cpu).is_some_and(|deadline| deadline <= clock) {
+            self.fire_lapic_timer(cpu);
+        }
+    }
+
+    pub fn advance(&mut self) {
+        (0..self.cpu_count()).for_each(|cpu| self.advance_for(cpu));
+    }
+
+    /// Recomputes the deadline of the shared devices.
     fn reschedule(&mut self) {
-        let timers = self
-            .lapics
-            .iter()
-            .zip(&self.tsc_offsets)
-            .map(|(lapic, offset)| lapic.timer.next_deadline(*offset));
-        self.deadline = timers
-            .chain([self.pit.next_deadline(), self.cmos.next_deadline()])
-            .flatten()
+        self.shared_deadline = self
+            .pit
+            .next_deadline()
+            .into_iter()
+            .chain(self.cmos.next_deadline())
             .min();
     }
 

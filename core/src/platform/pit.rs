@@ -301,7 +301,7 @@ impl Pit {
         let rose = self.counters[0]
             .next_rise(self.seen)
             .is_some_and(|rise| rise <= now);
-        self.seen = now;
+        self.seen = self.seen.max(now);
         rose
     }
 
@@ -338,7 +338,10 @@ impl Pit {
                 }
             }
         }
-        self.seen = now;
+        if port == BASE {
+            // A new course begins; with several processors this one's time may lie before what was reported.
+            self.seen = now;
+        }
     }
 
     fn write_control(&mut self, value: u8, now: u64) {
