@@ -30,8 +30,8 @@ _CR0_PROTECTED = 0x11  # PE and ET
 class Machine:
     """A machine, the image that it was started with, and what is attached to it outside.
 
-    Attached things (a console, a trace file) are functions that are called after every stretch of the run, whoever
-    asked for it: the command line, a script, or gdb by way of the stub.
+    Attached things (a console, a trace file) are functions that are called after every stretch of the run,
+    whoever asked for it: the command line, a script, or gdb by way of the stub.
     """
 
     def __init__(self, core: _core.Machine, image: LoadedImage) -> None:
@@ -55,8 +55,8 @@ class Machine:
         """A machine with `memory` bytes of RAM, ready to run the first instruction of `image`.
 
         `append` is the image's command line after its name, `modules` are files handed to it, `debugcon` adds
-        the debug console at port 0xE9. Raises ImageError for an image that cannot be loaded, and _core.Error for
-        a machine that cannot be made.
+        the debug console at port 0xE9. Raises ImageError for an image that cannot be loaded, and _core.Error
+        for a machine that cannot be made.
         """
         core = _core.Machine(memory, cpus, profile or profiles.default(), ["debugcon"] if debugcon else [])
         ram = [Span.of(start, length) for start, length in core.ram_ranges()]
@@ -111,7 +111,7 @@ def _put_into(core: _core.Machine, image: LoadedImage) -> None:
 
 
 def _clear(core: _core.Machine, address: int, size: int) -> None:
-    """Zeroes what is not zero yet: a page that was never written takes no memory, and should not from this."""
+    """Zeroes what is not zero yet: pages that were never written take no memory of the host."""
     step = 1 << 20
     for start in range(address, address + size, step):
         length = min(step, address + size - start)

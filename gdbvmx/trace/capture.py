@@ -13,7 +13,7 @@ from typing import Any, Self
 from pygdbmi.constants import GdbTimeoutError
 from pygdbmi.gdbcontroller import GdbController
 
-PACKAGE = Path(__file__).resolve().parent.parent
+from gdbvmx.gdbstart import LOAD_COMMAND
 
 
 class CaptureError(Exception):
@@ -31,7 +31,7 @@ class Gdb:
             raise CaptureError(f"cannot start {gdb}: {error}") from error
         self._records: deque[dict[str, Any]] = deque()
         self._stops: deque[str] = deque()  # stops that came while a command's result was waited for
-        for command in ("set pagination off", "set confirm off", f"source {PACKAGE / 'plugin' / 'load.py'}"):
+        for command in ("set pagination off", "set confirm off", LOAD_COMMAND):
             self.command(command)
 
     def __enter__(self) -> Self:

@@ -119,6 +119,7 @@ class TraceWriter:
     """Writes a trace file: `header` (without format and version) first, then events as they come."""
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+        self._path = path
         try:
             self._file: TextIO | TextIOBase = path.open("w", encoding="utf-8", newline="\n")
         except OSError as error:
@@ -142,7 +143,10 @@ class TraceWriter:
         self.close()
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        try:
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise TraceError(f"{self._path}: {error.strerror}") from error
 
 
 def read(path: Path) -> Trace:

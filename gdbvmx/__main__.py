@@ -1,0 +1,5 @@
+import sys
+
+from gdbvmx.cli import main
+
+sys.exit(main())

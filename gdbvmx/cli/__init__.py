@@ -1,0 +1,76 @@
+"""The command line, `gdbvmx COMMAND …`. A command is a module with `NAME`, `HELP`, `configure` and `run`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+import gdbvmx
+from gdbvmx import _core
+from gdbvmx.images import ImageError
+from gdbvmx.profiles import ProfileError
+from gdbvmx.trace.events import TraceError
+from gdbvmx.vmcsfile import VmcsFileError
+
+from . import caps, check, run, trace
+from .errors import CommandError, Status, say
+
+__all__ = ["main"]
+
+COMMANDS: tuple[ModuleType, ...] = (run, trace, check, caps)
+
+# What a user can get wrong; the text of each is the line to print.
+_UNUSABLE = (CommandError, ImageError, ProfileError, TraceError, VmcsFileError, _core.Error)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, where argparse prints the whole usage first."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="gdbvmx", description=gdbvmx.__doc__)
+    parser.add_argument("--version", action="version", version=f"gdbvmx {gdbvmx.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        sub = commands.add_parser(
+            command.NAME,
+            help=command.HELP,
+            description=command.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.configure(sub)
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # What follows `--` belongs to another program; argparse would take it for positional arguments.
+    end = words.index("--") if "--" in words else len(words)
+    try:
+        arguments = _parser().parse_args(words[:end])
+        arguments.rest = words[end + 1 :]
+        if arguments.rest and not getattr(arguments, "takes_rest", False):
+            raise CommandError(f"unexpected -- {' '.join(arguments.rest)}")
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
+    except _UNUSABLE as error:
+        say(str(error))
+        return Status.UNUSABLE
+    except KeyboardInterrupt:
+        return Status.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. Python would complain again when it closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE

@@ -1,0 +1,156 @@
+"""A machine as the command line makes it, with console and trace attached, and its run to the end."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from gdbvmx import _core, explanation, profiles
+from gdbvmx.machine import Machine
+from gdbvmx.trace.events import Event, TraceWriter
+
+from . import console
+from .errors import Status, say
+
+# How long the machine runs between two looks at the keyboard and the clock, in seconds of host time.
+_STRETCH = 0.05
+_UNLIMITED = (1 << 63) - 1
+
+
+@dataclass
+class Session:
+    """A machine, and the limits of its run: `instructions` in all, `deadline` by time.monotonic()."""
+
+    machine: Machine
+    instructions: int
+    deadline: float
+    keyboard: bool
+
+    def at_limit(self) -> str | None:
+        """Which limit was reached, in words."""
+        if self.machine.core.instructions() >= self.instructions:
+            return f"the limit of {self.instructions} instructions"
+        return "the time limit" if time.monotonic() >= self.deadline else None
+
+
+@contextmanager
+def open_machine(arguments: argparse.Namespace, *, keyboard: bool) -> Iterator[Session]:
+    """Makes what the options of `options.add_machine` say. `keyboard`: what is typed goes to the guest."""
+    profile, warnings = profiles.load(arguments.cpu)
+    for warning in warnings:
+        say(f"{profile.name}: {warning}")
+    machine = Machine.boot(
+        arguments.image,
+        append=arguments.append,
+        modules=arguments.initrd,
+        memory=arguments.memory,
+        cpus=arguments.cpus,
+        profile=profile,
+        debugcon=arguments.debugcon != "none",
+    )
+    for warning in machine.image.warnings:
+        say(f"{arguments.image}: {warning}")
+    with ExitStack() as stack:
+        _attach_output(machine.core.take_serial, machine, "--serial", arguments.serial, console.STDOUT)
+        if arguments.debugcon != "none":
+            take = machine.core.take_debugcon
+            _attach_output(take, machine, "--debugcon", arguments.debugcon, console.STDERR)
+        if arguments.trace is not None:
+            stack.enter_context(_tracing(machine, arguments))
+        typing = stack.enter_context(console.terminal_input(keyboard and arguments.serial == "stdio"))
+        if typing:
+            machine.attach(lambda: _take_keys(machine, 0))
+        yield Session(
+            machine,
+            arguments.max_instructions or _UNLIMITED,
+            time.monotonic() + (arguments.timeout or float("inf")),
+            typing,
+        )
+
+
+def _attach_output(
+    take: Callable[[], bytes], machine: Machine, option: str, where: str, standard: int
+) -> None:
+    names = {console.STDOUT: "stdio", console.STDERR: "stderr"}
+    output = console.open_output(option, where, {names[standard]: standard})
+    machine.attach(lambda: output.write(take()))
+
+
+@contextmanager
+def _tracing(machine: Machine, arguments: argparse.Namespace) -> Iterator[None]:
+    header = {
+        "cpu": machine.core.profile.name,
+        "image": machine.image.command_line,
+        "memory": machine.core.memory,
+        "cpus": machine.core.cpus,
+    }
+    with TraceWriter(arguments.trace, header) as writer:
+        machine.core.start_trace()
+
+        def drain() -> None:
+            writer.write(map(Event.from_core, machine.core.drain_trace()))
+
+        machine.attach(drain)
+        try:
+            yield
+        finally:
+            drain()
+            machine.core.stop_trace()
+
+
+def _take_keys(machine: Machine, wait: float) -> None:
+    """Gives the guest what was typed. What finds no room in the machine is lost, as on a real line."""
+    keys = console.typed(wait)
+    if keys:
+        machine.core.serial_input(keys)
+
+
+def run_to_end(session: Session) -> int:
+    """Runs the machine until it ends or a limit is reached, and returns the exit status."""
+    machine = session.machine
+    while True:
+        left = session.instructions - machine.core.instructions()
+        stretch = min(_STRETCH, max(session.deadline - time.monotonic(), 0))
+        stop = machine.run(left, timeout=stretch)
+        if stop["kind"] == "idle" and session.keyboard:
+            _take_keys(machine, stretch)
+        elif (status := ending(machine, stop)) is not None:
+            return status
+        limit = session.at_limit()
+        if limit:
+            say(f"stopped at {limit}, after {machine.core.instructions()} instructions")
+            return Status.LIMIT
+
+
+def ending(machine: Machine, stop: _core.Stop) -> int | None:
+    """The exit status of a machine that stopped so, told to the user; None if it can go on."""
+    match stop["kind"]:
+        case "exit":
+            return stop["status"]
+        case "poweroff":
+            return Status.OK
+        case "reset":
+            say("the guest reset the machine; the run ends here")
+            return Status.OK
+        case "shutdown":
+            _say_why(machine, stop["vcpu"])
+            return Status.SHUTDOWN
+        case "idle":
+            say("every processor is halted and nothing is left that could wake one; the run ends here")
+            return Status.LIMIT
+        case _:
+            return None
+
+
+def _say_why(machine: Machine, vcpu: int) -> None:
+    why = machine.core.why(vcpu)
+    if why is None:
+        say(f"vCPU {vcpu} shut down")
+        return
+    first, *rest = explanation.explanation_lines(why)
+    say(f"vCPU {vcpu} shut down: {first}")
+    for line in rest:
+        say(line)
