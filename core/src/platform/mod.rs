@@ -184,3 +184,141 @@ impl Bus {
         Bus::new(1 << 20, cpus)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sequence of numbers that is the same in each run (xorshift).
+    struct Sequence(u64);
+
+    impl Sequence {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+
+        /// Values that tend to matter: small, all ones, a single bit, anything.
+        fn value(&mut self) -> u64 {
+            let any = self.next();
+            match any >> 61 {
+                0 | 1 => any & 0xFF,
+                2 => u64::MAX,
+                3 => 1 << (any & 63),
+                4 => 0,
+                _ => any,
+            }
+        }
+    }
+
+    /// One access of a random kind to a place where a device is.
+    fn poke(bus: &mut Bus, random: &mut Sequence) {
+        const PORTS: [u16; 12] = [
+            0x20, 0x40, 0x61, 0x70, 0xA0, 0xE0, 0x3F8, 0x4D0, 0x510, 0x604, 0xCF8, 0x2000,
+        ];
+        const PAGES: [u64; 4] = [0xFEE0_0000, 0xFEC0_0000, 0xFF00_0000, 0xFED0_0000];
+        let cpu = (random.next() % 2) as usize;
+        let port = PORTS[(random.next() % 12) as usize].wrapping_add((random.next() & 7) as u16);
+        let address = PAGES[(random.next() & 3) as usize] + (random.next() & 0xFFF);
+        let size = 1 << (random.next() % 3);
+        let msr = 0x800 + (random.next() & 0x3F) as u32;
+        let value = random.value();
+        match random.next() % 12 {
+            0 | 1 => bus.io_write(cpu, port, size, value as u32),
+            2 => {
+                bus.io_read(cpu, port, size);
+            }
+            3 | 4 => bus.mmio_write(cpu, address & !0xF, 4, value),
+            5 => bus.mmio_write(cpu, address, size, value),
+            6 => {
+                bus.mmio_read(cpu, address, size << 1);
+            }
+            7 => {
+                let _ = (
+                    bus.x2apic_read(cpu, msr),
+                    bus.x2apic_write(cpu, msr, value & 0xFFFF_FFFF),
+                );
+            }
+            8 => {
+                let _ = bus.set_apic_base(cpu, 0xFEE0_0000 | value & 0xC00);
+            }
+            9 => {
+                bus.set_tsc_offset(cpu, random.value());
+                bus.set_tsc_deadline(cpu, value);
+            }
+            10 => {
+                bus.set_tpr(cpu, value as u8);
+                if bus.interrupt_pending(cpu) {
+                    bus.acknowledge(cpu);
+                }
+            }
+            _ => {
+                bus.serial_input(&value.to_le_bytes());
+            }
+        }
+    }
+
+    /// Devices take whatever a guest does to them, whenever; and the deadline is always ahead once time was given.
+    #[test]
+    fn nothing_a_guest_does_panics_or_stops_time() {
+        let mut bus = Bus::for_test(2);
+        let mut random = Sequence(0x9E37_79B9_7F4A_7C15);
+        for step in 0..400_000u32 {
+            poke(&mut bus, &mut random);
+            let leap = if step % 1000 == 0 {
+                1 << 45
+            } else {
+                1 << (random.next() % 24)
+            };
+            bus.clock = bus.clock.saturating_add(random.next() % leap);
+            bus.advance();
+            assert!(
+                bus.deadline().is_none_or(|deadline| deadline > bus.clock),
+                "step {step}"
+            );
+            if step % 64 == 0 {
+                bus.clock -= bus.clock.min(1000);
+                let _ = (bus.take_serial(), bus.take_debugcon());
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_goes_the_same_way() {
+        let mut bus = Bus::for_test(2);
+        let mut random = Sequence(42);
+        for _ in 0..2000 {
+            poke(&mut bus, &mut random);
+        }
+        let mut copy = bus.clone();
+        let run = |bus: &mut Bus| {
+            let mut random = Sequence(7);
+            let mut seen = Vec::new();
+            for _ in 0..2000 {
+                poke(bus, &mut random);
+                bus.clock += 1000;
+                bus.advance();
+                seen.push((
+                    bus.deadline(),
+                    bus.interrupt_pending(0),
+                    bus.io_read(0, 0x40, 1),
+                    bus.signals.clone(),
+                ));
+            }
+            (seen, bus.take_serial())
+        };
+        assert!(run(&mut bus) == run(&mut copy));
+    }
+
+    #[test]
+    fn output_is_full_before_it_is_large() {
+        let mut bus = Bus::for_test(1);
+        while !bus.output_full() {
+            bus.io_write(0, 0x3F8, 1, u32::from(b'x'));
+        }
+        assert_eq!(bus.take_serial().len(), OUTPUT_LIMIT);
+        assert!(!bus.output_full());
+    }
+}
