@@ -56,11 +56,11 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
         if cpu.icount >= turn.until {
             return TurnEnd::Count;
         }
-        // A device may have been set a nearer deadline since the turn began.
-        let until = match bus.deadline() {
-            Some(deadline) => turn.until.min(cpu.icount.saturating_add(deadline.saturating_sub(bus.clock).max(1))),
-            None => turn.until,
-        };
+        // Before the turn's end, what a device or the preemption timer does by itself.
+        let deadline = [bus.deadline(), cpu.vmx.deadline()].into_iter().flatten().min();
+        let until = deadline.map_or(turn.until, |deadline| {
+            turn.until.min(cpu.icount.saturating_add(deadline.saturating_sub(bus.clock).max(1)))
+        });
         match between_instructions(cpu, bus, turn.mask_interrupts) {
             Ok(Ready::Run) => {}
             Ok(Ready::Again) => continue,
@@ -258,7 +258,8 @@ fn between_instructions(cpu: &mut Cpu, bus: &mut Bus, mask_interrupts: bool) -> 
     if cpu.vmx.guest {
         vmx::boundary::check(cpu, bus)?;
     }
-    if mask_interrupts {
+    // A halted processor would never go on without an interrupt.
+    if mask_interrupts && cpu.activity == Activity::Active {
         return Ok(if cpu.activity == Activity::Halted {
             Ready::Idle
         } else {

@@ -1,0 +1,240 @@
+//! The registers as a debugger names them: one table, with the VMCS fields that hold each for a world that does not run.
+
+use std::sync::LazyLock;
+
+use crate::cpu::segment::Rights;
+use crate::cpu::Cpu;
+use crate::vmx::fields::{self as field, Field};
+
+pub struct Register {
+    pub name: String,
+    pub bits: u32,
+    get: Box<dyn Fn(&Cpu) -> u128 + Send + Sync>,
+    set: Box<dyn Fn(&mut Cpu, u128) + Send + Sync>,
+    /// Where a suspended guest's and a suspended host's value lies.
+    pub guest: Option<Field>,
+    pub host: Option<Field>,
+}
+
+impl Register {
+    pub fn get(&self, cpu: &Cpu) -> u128 {
+        (self.get)(cpu)
+    }
+
+    /// Sets the register as a debugger does: no fault, no check; what depends on it is brought up to date by
+    /// `Cpu::refresh`.
+    pub fn set(&self, cpu: &mut Cpu, value: u128) {
+        (self.set)(cpu, value)
+    }
+
+    pub fn by_name(name: &str) -> Option<&'static Register> {
+        TABLE.iter().find(|register| register.name == name)
+    }
+
+    fn saved(mut self, guest: Field, host: Option<Field>) -> Register {
+        self.guest = Some(guest);
+        self.host = host;
+        self
+    }
+}
+
+fn register(
+    name: impl Into<String>,
+    bits: u32,
+    get: impl Fn(&Cpu) -> u128 + Send + Sync + 'static,
+    set: impl Fn(&mut Cpu, u128) + Send + Sync + 'static,
+) -> Register {
+    Register {
+        name: name.into(),
+        bits,
+        get: Box::new(get),
+        set: Box::new(set),
+        guest: None,
+        host: None,
+    }
+}
+
+/// A register that is one field of `Cpu`.
+macro_rules! plain {
+    ($name:expr, $bits:expr, $type:ty, $($path:tt)+) => {
+        register($name, $bits, |cpu| cpu.$($path)+ as u128, |cpu, value| cpu.$($path)+ = value as $type)
+    };
+}
+
+const GENERAL: [&str; 16] = [
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+];
+
+/// Name, and the fields of selector, base, limit and rights of the guest, selector and base of the host.
+const SEGMENTS: [(&str, [Field; 4], Option<Field>, Option<Field>); 8] = [
+    (
+        "es",
+        [field::GUEST_ES_SELECTOR, field::GUEST_ES_BASE, field::GUEST_ES_LIMIT, field::GUEST_ES_ACCESS_RIGHTS],
+        Some(field::HOST_ES_SELECTOR),
+        None,
+    ),
+    (
+        "cs",
+        [field::GUEST_CS_SELECTOR, field::GUEST_CS_BASE, field::GUEST_CS_LIMIT, field::GUEST_CS_ACCESS_RIGHTS],
+        Some(field::HOST_CS_SELECTOR),
+        None,
+    ),
+    (
+        "ss",
+        [field::GUEST_SS_SELECTOR, field::GUEST_SS_BASE, field::GUEST_SS_LIMIT, field::GUEST_SS_ACCESS_RIGHTS],
+        Some(field::HOST_SS_SELECTOR),
+        None,
+    ),
+    (
+        "ds",
+        [field::GUEST_DS_SELECTOR, field::GUEST_DS_BASE, field::GUEST_DS_LIMIT, field::GUEST_DS_ACCESS_RIGHTS],
+        Some(field::HOST_DS_SELECTOR),
+        None,
+    ),
+    (
+        "fs",
+        [field::GUEST_FS_SELECTOR, field::GUEST_FS_BASE, field::GUEST_FS_LIMIT, field::GUEST_FS_ACCESS_RIGHTS],
+        Some(field::HOST_FS_SELECTOR),
+        Some(field::HOST_FS_BASE),
+    ),
+    (
+        "gs",
+        [field::GUEST_GS_SELECTOR, field::GUEST_GS_BASE, field::GUEST_GS_LIMIT, field::GUEST_GS_ACCESS_RIGHTS],
+        Some(field::HOST_GS_SELECTOR),
+        Some(field::HOST_GS_BASE),
+    ),
+    (
+        "ldtr",
+        [field::GUEST_LDTR_SELECTOR, field::GUEST_LDTR_BASE, field::GUEST_LDTR_LIMIT, field::GUEST_LDTR_ACCESS_RIGHTS],
+        None,
+        None,
+    ),
+    (
+        "tr",
+        [field::GUEST_TR_SELECTOR, field::GUEST_TR_BASE, field::GUEST_TR_LIMIT, field::GUEST_TR_ACCESS_RIGHTS],
+        Some(field::HOST_TR_SELECTOR),
+        Some(field::HOST_TR_BASE),
+    ),
+];
+
+pub static TABLE: LazyLock<Vec<Register>> = LazyLock::new(|| {
+    let mut table = Vec::new();
+    for (number, name) in GENERAL.into_iter().enumerate() {
+        let row = register(
+            name,
+            64,
+            move |cpu| cpu.regs[number] as u128,
+            move |cpu, value| cpu.regs[number] = value as u64,
+        );
+        table.push(if name == "rsp" { row.saved(field::GUEST_RSP, Some(field::HOST_RSP)) } else { row });
+    }
+    table.push(plain!("rip", 64, u64, rip).saved(field::GUEST_RIP, Some(field::HOST_RIP)));
+    table.push(
+        register("eflags", 64, |cpu| cpu.flags.get() as u128, |cpu, value| cpu.flags.set(value as u64))
+            .saved(field::GUEST_RFLAGS, None),
+    );
+    for (number, (name, guest, host_selector, host_base)) in SEGMENTS.into_iter().enumerate() {
+        table.push(
+            register(
+                name,
+                16,
+                move |cpu| cpu.seg[number].selector as u128,
+                move |cpu, value| cpu.seg[number].selector = value as u16,
+            )
+            .saved(guest[0], host_selector),
+        );
+        table.push(
+            register(
+                format!("{name}_base"),
+                64,
+                move |cpu| cpu.seg[number].base as u128,
+                move |cpu, value| cpu.seg[number].base = value as u64,
+            )
+            .saved(guest[1], host_base),
+        );
+        table.push(
+            register(
+                format!("{name}_limit"),
+                32,
+                move |cpu| cpu.seg[number].limit as u128,
+                move |cpu, value| cpu.seg[number].limit = value as u32,
+            )
+            .saved(guest[2], None),
+        );
+        table.push(
+            register(
+                format!("{name}_rights"),
+                32,
+                move |cpu| cpu.seg[number].rights.0 as u128,
+                move |cpu, value| cpu.seg[number].rights = Rights(value as u32),
+            )
+            .saved(guest[3], None),
+        );
+    }
+    table.extend([
+        plain!("gdtr_base", 64, u64, gdtr.base).saved(field::GUEST_GDTR_BASE, Some(field::HOST_GDTR_BASE)),
+        plain!("gdtr_limit", 16, u16, gdtr.limit).saved(field::GUEST_GDTR_LIMIT, None),
+        plain!("idtr_base", 64, u64, idtr.base).saved(field::GUEST_IDTR_BASE, Some(field::HOST_IDTR_BASE)),
+        plain!("idtr_limit", 16, u16, idtr.limit).saved(field::GUEST_IDTR_LIMIT, None),
+        plain!("cr0", 64, u64, cr0).saved(field::GUEST_CR0, Some(field::HOST_CR0)),
+        plain!("cr2", 64, u64, cr2),
+        plain!("cr3", 64, u64, cr3).saved(field::GUEST_CR3, Some(field::HOST_CR3)),
+        plain!("cr4", 64, u64, cr4).saved(field::GUEST_CR4, Some(field::HOST_CR4)),
+        plain!("efer", 64, u64, efer).saved(field::GUEST_IA32_EFER, Some(field::HOST_IA32_EFER)),
+        plain!("xcr0", 64, u64, xcr0),
+        plain!("dr0", 64, u64, dr[0]),
+        plain!("dr1", 64, u64, dr[1]),
+        plain!("dr2", 64, u64, dr[2]),
+        plain!("dr3", 64, u64, dr[3]),
+        plain!("dr6", 64, u64, dr6),
+        plain!("dr7", 64, u64, dr7).saved(field::GUEST_DR7, None),
+        register("cpl", 8, |cpu| cpu.cpl as u128, |_, _| {}),
+    ]);
+    for number in 0..8 {
+        table.push(register(
+            format!("st{number}"),
+            80,
+            move |cpu| {
+                let (significand, exponent) = cpu.x87.registers[cpu.x87.physical(number)];
+                significand as u128 | (exponent as u128) << 64
+            },
+            move |cpu, value| {
+                let slot = cpu.x87.physical(number);
+                cpu.x87.registers[slot] = (value as u64, (value >> 64) as u16);
+            },
+        ));
+    }
+    table.extend([
+        plain!("fctrl", 16, u16, x87.control),
+        plain!("fstat", 16, u16, x87.status),
+        plain!("ftag", 16, u16, x87.tag),
+    ]);
+    for number in 0..16 {
+        for (name, half) in [("xmm", 0), ("ymmh", 2)] {
+            table.push(register(
+                format!("{name}{number}"),
+                128,
+                move |cpu| cpu.ymm[number][half] as u128 | (cpu.ymm[number][half + 1] as u128) << 64,
+                move |cpu, value| {
+                    cpu.ymm[number][half] = value as u64;
+                    cpu.ymm[number][half + 1] = (value >> 64) as u64;
+                },
+            ));
+        }
+    }
+    table.push(plain!("mxcsr", 32, u32, mxcsr));
+    table
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = TABLE.iter().map(|register| &register.name).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), TABLE.len());
+    }
+}
