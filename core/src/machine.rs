@@ -51,7 +51,13 @@ pub struct Run {
 
 impl Run {
     pub fn count(count: u64) -> Run {
-        Run { count, only: None, leave_breakpoint: false, mask_interrupts: false, deadline: None }
+        Run {
+            count,
+            only: None,
+            leave_breakpoint: false,
+            mask_interrupts: false,
+            deadline: None,
+        }
     }
 }
 
@@ -81,7 +87,12 @@ impl Machine {
             cpus: (0..cpus).map(|id| Cpu::new(id, profile.clone())).collect(),
             bus: Bus::new(memory, cpus),
             code: CodeCache::default(),
-            round: Round { start: 0, end: 0, cpu: 0, idle: true },
+            round: Round {
+                start: 0,
+                end: 0,
+                cpu: 0,
+                idle: true,
+            },
         }
     }
 
@@ -178,7 +189,9 @@ impl Machine {
         }
         // Every processor is idle: skip to the next thing that happens.
         let timers = self.cpus.iter().filter_map(|cpu| cpu.vmx.deadline());
-        let Some(wake) = timers.chain(self.bus.deadline()).min() else { return Some(Stopped::Idle) };
+        let Some(wake) = timers.chain(self.bus.deadline()).min() else {
+            return Some(Stopped::Idle);
+        };
         self.bus.clock = self.round.end.max(wake);
         self.bus.advance();
         self.next_turn();
@@ -193,7 +206,12 @@ impl Machine {
         }
         let start = self.bus.clock;
         let length = if self.cpus.len() == 1 { SLICE } else { QUANTUM };
-        self.round = Round { start, end: start.saturating_add(length), cpu: 0, idle: true };
+        self.round = Round {
+            start,
+            end: start.saturating_add(length),
+            cpu: 0,
+            idle: true,
+        };
     }
 
     /// Bytes that a debugger or a loader writes into RAM. False, and nothing is written, where there is no RAM.
@@ -203,7 +221,8 @@ impl Machine {
         if data.is_empty() {
             return true;
         }
-        let (Some(first), Some(last)) = (ram.offset(address), last.and_then(|end| ram.offset(end - 1))) else {
+        let (Some(first), Some(last)) = (ram.offset(address), last.and_then(|end| ram.offset(end - 1)))
+        else {
             return false;
         };
         if last - first != data.len() - 1 {
@@ -228,6 +247,8 @@ impl Machine {
         }
         let first = ram.offset(address)?;
         let last = ram.offset(address.checked_add(length as u64 - 1)?)?;
-        (last - first == length - 1).then(|| ram.slice(first, length)).flatten()
+        (last - first == length - 1)
+            .then(|| ram.slice(first, length))
+            .flatten()
     }
 }

@@ -324,6 +324,12 @@ impl Cpu {
         };
     }
 
+    /// Brings up to date all that depends on registers a debugger has set.
+    pub fn refresh(&mut self) {
+        self.update_mode();
+        self.tlb.flush_all();
+    }
+
     /// Tells the TLB under which privilege addresses are translated from now on.
     pub fn update_privilege(&mut self) {
         let access_flag = self.flags.has(flags::AC);

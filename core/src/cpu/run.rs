@@ -59,7 +59,10 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
         // Before the turn's end, what a device or the preemption timer does by itself.
         let deadline = [bus.deadline(), cpu.vmx.deadline()].into_iter().flatten().min();
         let until = deadline.map_or(turn.until, |deadline| {
-            turn.until.min(cpu.icount.saturating_add(deadline.saturating_sub(bus.clock).max(1)))
+            turn.until.min(
+                cpu.icount
+                    .saturating_add(deadline.saturating_sub(bus.clock).max(1)),
+            )
         });
         match between_instructions(cpu, bus, turn.mask_interrupts) {
             Ok(Ready::Run) => {}

@@ -4,6 +4,9 @@
 pub mod breakpoints;
 pub mod catch;
 pub mod events;
+pub mod registers;
+pub mod walk;
+pub mod worlds;
 
 use breakpoints::{Breakpoints, Watches};
 use catch::Catches;

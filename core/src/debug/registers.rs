@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use crate::cpu::segment::Rights;
 use crate::cpu::Cpu;
-use crate::vmx::fields::{self as field, Field};
+use crate::vmx::fields::{field, Field};
 
 pub struct Register {
     pub name: String,
@@ -62,56 +62,97 @@ macro_rules! plain {
 }
 
 const GENERAL: [&str; 16] = [
-    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15",
 ];
 
 /// Name, and the fields of selector, base, limit and rights of the guest, selector and base of the host.
 const SEGMENTS: [(&str, [Field; 4], Option<Field>, Option<Field>); 8] = [
     (
         "es",
-        [field::GUEST_ES_SELECTOR, field::GUEST_ES_BASE, field::GUEST_ES_LIMIT, field::GUEST_ES_ACCESS_RIGHTS],
+        [
+            field::GUEST_ES_SELECTOR,
+            field::GUEST_ES_BASE,
+            field::GUEST_ES_LIMIT,
+            field::GUEST_ES_ACCESS_RIGHTS,
+        ],
         Some(field::HOST_ES_SELECTOR),
         None,
     ),
     (
         "cs",
-        [field::GUEST_CS_SELECTOR, field::GUEST_CS_BASE, field::GUEST_CS_LIMIT, field::GUEST_CS_ACCESS_RIGHTS],
+        [
+            field::GUEST_CS_SELECTOR,
+            field::GUEST_CS_BASE,
+            field::GUEST_CS_LIMIT,
+            field::GUEST_CS_ACCESS_RIGHTS,
+        ],
         Some(field::HOST_CS_SELECTOR),
         None,
     ),
     (
         "ss",
-        [field::GUEST_SS_SELECTOR, field::GUEST_SS_BASE, field::GUEST_SS_LIMIT, field::GUEST_SS_ACCESS_RIGHTS],
+        [
+            field::GUEST_SS_SELECTOR,
+            field::GUEST_SS_BASE,
+            field::GUEST_SS_LIMIT,
+            field::GUEST_SS_ACCESS_RIGHTS,
+        ],
         Some(field::HOST_SS_SELECTOR),
         None,
     ),
     (
         "ds",
-        [field::GUEST_DS_SELECTOR, field::GUEST_DS_BASE, field::GUEST_DS_LIMIT, field::GUEST_DS_ACCESS_RIGHTS],
+        [
+            field::GUEST_DS_SELECTOR,
+            field::GUEST_DS_BASE,
+            field::GUEST_DS_LIMIT,
+            field::GUEST_DS_ACCESS_RIGHTS,
+        ],
         Some(field::HOST_DS_SELECTOR),
         None,
     ),
     (
         "fs",
-        [field::GUEST_FS_SELECTOR, field::GUEST_FS_BASE, field::GUEST_FS_LIMIT, field::GUEST_FS_ACCESS_RIGHTS],
+        [
+            field::GUEST_FS_SELECTOR,
+            field::GUEST_FS_BASE,
+            field::GUEST_FS_LIMIT,
+            field::GUEST_FS_ACCESS_RIGHTS,
+        ],
         Some(field::HOST_FS_SELECTOR),
         Some(field::HOST_FS_BASE),
     ),
     (
         "gs",
-        [field::GUEST_GS_SELECTOR, field::GUEST_GS_BASE, field::GUEST_GS_LIMIT, field::GUEST_GS_ACCESS_RIGHTS],
+        [
+            field::GUEST_GS_SELECTOR,
+            field::GUEST_GS_BASE,
+            field::GUEST_GS_LIMIT,
+            field::GUEST_GS_ACCESS_RIGHTS,
+        ],
         Some(field::HOST_GS_SELECTOR),
         Some(field::HOST_GS_BASE),
     ),
     (
         "ldtr",
-        [field::GUEST_LDTR_SELECTOR, field::GUEST_LDTR_BASE, field::GUEST_LDTR_LIMIT, field::GUEST_LDTR_ACCESS_RIGHTS],
+        [
+            field::GUEST_LDTR_SELECTOR,
+            field::GUEST_LDTR_BASE,
+            field::GUEST_LDTR_LIMIT,
+            field::GUEST_LDTR_ACCESS_RIGHTS,
+        ],
         None,
         None,
     ),
     (
         "tr",
-        [field::GUEST_TR_SELECTOR, field::GUEST_TR_BASE, field::GUEST_TR_LIMIT, field::GUEST_TR_ACCESS_RIGHTS],
+        [
+            field::GUEST_TR_SELECTOR,
+            field::GUEST_TR_BASE,
+            field::GUEST_TR_LIMIT,
+            field::GUEST_TR_ACCESS_RIGHTS,
+        ],
         Some(field::HOST_TR_SELECTOR),
         Some(field::HOST_TR_BASE),
     ),
@@ -126,12 +167,21 @@ pub static TABLE: LazyLock<Vec<Register>> = LazyLock::new(|| {
             move |cpu| cpu.regs[number] as u128,
             move |cpu, value| cpu.regs[number] = value as u64,
         );
-        table.push(if name == "rsp" { row.saved(field::GUEST_RSP, Some(field::HOST_RSP)) } else { row });
+        table.push(if name == "rsp" {
+            row.saved(field::GUEST_RSP, Some(field::HOST_RSP))
+        } else {
+            row
+        });
     }
     table.push(plain!("rip", 64, u64, rip).saved(field::GUEST_RIP, Some(field::HOST_RIP)));
     table.push(
-        register("eflags", 64, |cpu| cpu.flags.get() as u128, |cpu, value| cpu.flags.set(value as u64))
-            .saved(field::GUEST_RFLAGS, None),
+        register(
+            "eflags",
+            64,
+            |cpu| cpu.flags.get() as u128,
+            |cpu, value| cpu.flags.set(value as u64),
+        )
+        .saved(field::GUEST_RFLAGS, None),
     );
     for (number, (name, guest, host_selector, host_base)) in SEGMENTS.into_iter().enumerate() {
         table.push(

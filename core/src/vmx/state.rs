@@ -2,6 +2,7 @@
 
 use super::vmcs::Vmcs;
 use crate::cpu::exception::Event;
+use crate::debug::breakpoints::World;
 
 /// A VM exit that an instruction or event asks for; `Stop::Exit` speaks of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +37,11 @@ pub struct VmxState {
 impl VmxState {
     pub fn current(&self) -> Option<&Vmcs> {
         self.current.and_then(|index| self.active.get(index))
+    }
+
+    /// The general-purpose registers of a suspended world as they were when it last ran.
+    pub fn saved_registers(&self, _world: World) -> Option<&[u64; 16]> {
+        None
     }
 
     /// The clock at which the VMX-preemption timer runs out.

@@ -20,3 +20,10 @@ impl Default for X87 {
         }
     }
 }
+
+impl X87 {
+    /// Which of `registers` ST(`n`) is.
+    pub fn physical(&self, n: usize) -> usize {
+        (n + (self.status >> 11 & 7) as usize) & 7
+    }
+}
