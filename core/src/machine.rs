@@ -16,6 +16,9 @@ const QUANTUM: u64 = 1000;
 /// Ticks of a round of one processor; the longest stretch between two looks at the outside world.
 const SLICE: u64 = 2_000_000;
 
+/// CPUID.1:ECX.
+const CPUID_X2APIC: u32 = 1 << 21;
+
 /// Why `Machine::run` came back.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stopped {
@@ -83,9 +86,12 @@ impl Machine {
     /// A machine after RESET; `memory` in bytes.
     pub fn new(memory: u64, cpus: usize, profile: Arc<Profile>) -> Machine {
         let cpus = cpus.max(1);
+        let mut bus = Bus::new(memory, cpus);
+        let x2apic = profile.cpuid(1, 0)[2] & CPUID_X2APIC != 0;
+        bus.set_apic_limits(profile.maxphyaddr() as u8, x2apic);
         Machine {
             cpus: (0..cpus).map(|id| Cpu::new(id, profile.clone())).collect(),
-            bus: Bus::new(memory, cpus),
+            bus,
             code: CodeCache::default(),
             round: Round {
                 start: 0,
@@ -140,6 +146,8 @@ impl Machine {
                 left -= cpu.icount - before;
                 leave_breakpoint &= cpu.icount == before;
             }
+            // What it ran may have woken a processor that was idle before it.
+            self.round.idle &= cpu.icount == before;
             let written = std::mem::take(&mut self.bus.new_code_pages);
             for page in written {
                 self.cpus.iter_mut().for_each(|cpu| cpu.tlb.forget_writes(page));
@@ -171,15 +179,12 @@ impl Machine {
 
     /// The processor whose turn it is has nothing to do: its time passes up to the next event.
     fn sleep(&mut self) -> Option<Stopped> {
-        let timer = self.cpus[self.round.cpu].vmx.deadline();
-        let wake = [self.bus.deadline(), timer].into_iter().flatten().min();
-        match wake {
-            Some(wake) if wake < self.round.end => {
-                self.bus.clock = self.bus.clock.max(wake);
-                self.bus.advance();
-                return None;
-            }
-            _ => {}
+        let id = self.round.cpu;
+        let timer = self.cpus[id].vmx.deadline();
+        let wake = [self.bus.deadline_for(id), timer].into_iter().flatten().min();
+        if let Some(wake) = wake.filter(|wake| (self.bus.clock + 1..self.round.end).contains(wake)) {
+            self.bus.clock = wake;
+            return None;
         }
         let last = self.round.cpu + 1 == self.cpus.len();
         if !(last && self.round.idle) {
@@ -193,7 +198,6 @@ impl Machine {
             return Some(Stopped::Idle);
         };
         self.bus.clock = self.round.end.max(wake);
-        self.bus.advance();
         self.next_turn();
         None
     }

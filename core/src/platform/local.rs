@@ -243,10 +243,10 @@ mod tests {
         bus.set_tsc_deadline(0, 6000);
         assert_eq!(bus.deadline(), Some(5000));
         bus.clock = 4999;
-        bus.advance();
+        bus.advance(0);
         assert!(!bus.interrupt_pending(0));
         bus.clock = 5000;
-        bus.advance();
+        bus.advance(0);
         assert!(bus.interrupt_pending(0));
         assert_eq!((bus.deadline(), bus.tsc_deadline(0)), (None, 0));
     }
@@ -260,14 +260,14 @@ mod tests {
             bus.x2apic_write(cpu, 0x838, 500).unwrap();
         }
         bus.clock = 600;
-        bus.advance_for(0);
+        bus.advance(0);
         assert_eq!(pending(&bus), [0]);
         bus.clock = 100;
-        bus.advance_for(1);
+        bus.advance(1);
         assert_eq!(bus.x2apic_read(1, 0x839), Ok(400));
         assert_eq!((pending(&bus), bus.deadline_for(1)), (vec![0], Some(500)));
         bus.clock = 500;
-        bus.advance_for(1);
+        bus.advance(1);
         assert_eq!(pending(&bus), [0, 1]);
     }
 
@@ -281,7 +281,7 @@ mod tests {
             bus.io_write(0, port, 1, value);
         }
         bus.clock = TICKS_PER_SECOND / 10;
-        bus.advance();
+        bus.advance(0);
         assert!(bus.interrupt_pending(0));
         bus.mmio_write(0, 0xFEE0_0350, 4, 0x1_0000);
         assert!(!bus.interrupt_pending(0), "LINT0 is masked");

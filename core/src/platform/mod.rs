@@ -146,9 +146,9 @@ impl Bus {
             .min()
     }
 
-    /// Lets devices do what is due by `clock`, always in the same order. `clock` is the time of `cpu`, and may lie before
+    /// Lets devices do what is due by `clock`, always in the same order. To be called whenever time has passed. `clock` is the time of `cpu`, and may lie before
     /// that of the processor that ran last: its local APIC's timer goes by it, the shared devices by whoever is first.
-    pub fn advance_for(&mut self, cpu: usize) {
+    pub fn advance(&mut self, cpu: usize) {
         let clock = self.clock;
         if self.shared_deadline.is_some_and(|deadline| deadline <= clock) {
             self.fire_pit();
@@ -158,10 +158,6 @@ impl Bus {
         if self.timer_deadline(cpu).is_some_and(|deadline| deadline <= clock) {
             self.fire_lapic_timer(cpu);
         }
-    }
-
-    pub fn advance(&mut self) {
-        (0..self.cpu_count()).for_each(|cpu| self.advance_for(cpu));
     }
 
     /// Recomputes the deadline of the shared devices.
@@ -273,7 +269,7 @@ mod tests {
                 1 << (random.next() % 24)
             };
             bus.clock = bus.clock.saturating_add(random.next() % leap);
-            bus.advance();
+            (0..2).for_each(|cpu| bus.advance(cpu));
             assert!(
                 bus.deadline().is_none_or(|deadline| deadline > bus.clock),
                 "step {step}"
@@ -299,7 +295,7 @@ mod tests {
             for _ in 0..2000 {
                 poke(bus, &mut random);
                 bus.clock += 1000;
-                bus.advance();
+                (0..2).for_each(|cpu| bus.advance(cpu));
                 seen.push((
                     bus.deadline(),
                     bus.interrupt_pending(0),
