@@ -239,6 +239,28 @@ impl Cpu {
         Ok(())
     }
 
+    /// Reads, computes, writes `N` bytes; CMPXCHG16B. `aligned` as above.
+    pub fn update_bytes<const N: usize>(
+        &mut self,
+        bus: &mut Bus,
+        seg: u8,
+        ea: u64,
+        aligned: bool,
+        f: impl FnOnce(&mut Cpu, [u8; N]) -> [u8; N],
+    ) -> Done {
+        self.probe_write(bus, seg, ea, N as u64)?;
+        let old = self.read_bytes(bus, seg, ea, aligned)?;
+        let new = f(self, old);
+        self.write_bytes(bus, seg, ea, aligned, new)
+    }
+
+    /// Faults as a write of `bytes` bytes would, and writes nothing.
+    pub fn probe_write(&mut self, bus: &mut Bus, seg: u8, ea: u64, bytes: u64) -> Done {
+        let linear = self.check_segment(seg, ea, bytes, true)?;
+        self.translate_write(bus, linear, bytes)?;
+        Ok(())
+    }
+
     /// #AC: SDM vol. 3, 6.15, interrupt 17.
     fn check_alignment(&mut self, linear: u64, bytes: u64, privilege: Privilege) -> Done {
         if privilege == Privilege::UserAligned && linear & (bytes - 1) != 0 {
@@ -314,11 +336,11 @@ impl Cpu {
         }
     }
 
-    // The stack.
+    // The stack. An operand of 64 bits means 64-bit mode, and a stack pointer of 64 bits.
 
     #[inline(always)]
     pub fn push<T: Int>(&mut self, bus: &mut Bus, value: T) -> Done {
-        let mask = self.stack_mask();
+        let mask = if T::BITS == 64 { !0 } else { self.stack_mask() };
         let top = self.regs[RSP].wrapping_sub(T::BYTES);
         self.write(bus, SS as u8, top & mask, value)?;
         self.regs[RSP] = self.regs[RSP] & !mask | top & mask;
@@ -327,9 +349,9 @@ impl Cpu {
 
     #[inline(always)]
     pub fn pop<T: Int>(&mut self, bus: &mut Bus) -> Result<T, Stop> {
-        let mask = self.stack_mask();
+        let mask = if T::BITS == 64 { !0 } else { self.stack_mask() };
         let value = self.read(bus, SS as u8, self.regs[RSP] & mask)?;
-        self.release_stack(T::BYTES);
+        self.regs[RSP] = self.regs[RSP] & !mask | self.regs[RSP].wrapping_add(T::BYTES) & mask;
         Ok(value)
     }
 

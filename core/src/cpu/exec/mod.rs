@@ -1,5 +1,16 @@
 //! The instructions, one file a group. Each file ends in its table: mnemonic, choice of handler by form, flow.
 
+#[macro_use]
+mod select;
+
+mod alu;
+mod bits;
+mod branch;
+mod flag;
+mod mov;
+mod muldiv;
+mod shift;
+mod stack;
 pub mod x87;
 
 use super::decode::Group;
@@ -9,9 +20,29 @@ use crate::platform::Bus;
 
 /// Every group. A mnemonic may have rows in several (MOV to a general-purpose and to a control register); the first
 /// row that takes the form executes it.
-pub static GROUPS: &[Group] = &[];
+pub static GROUPS: &[Group] = &[
+    alu::ROWS,
+    mov::ROWS,
+    branch::ROWS,
+    stack::ROWS,
+    shift::ROWS,
+    muldiv::ROWS,
+    bits::ROWS,
+    flag::ROWS,
+];
 
 /// What no table knows is #UD.
 pub fn undefined(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
     Err(cpu.invalid_opcode())
+}
+
+impl Cpu {
+    /// VEX-encoded instructions on general-purpose registers are #UD in real-address and virtual-8086 mode.
+    #[inline(always)]
+    pub fn check_vex(&mut self) -> Done {
+        if self.paragraphs() {
+            return Err(self.invalid_opcode());
+        }
+        Ok(())
+    }
 }
