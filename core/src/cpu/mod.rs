@@ -5,6 +5,7 @@ pub mod block;
 pub mod cpuid;
 pub mod decode;
 pub mod deliver;
+pub mod descriptor;
 pub mod exception;
 pub mod exec;
 pub mod flags;
@@ -13,6 +14,7 @@ pub mod int;
 pub mod msr;
 pub mod run;
 pub mod segment;
+pub mod stack;
 
 use std::sync::Arc;
 

@@ -99,6 +99,42 @@ impl Segment {
         }
     }
 
+    /// A segment of virtual-8086 mode.
+    pub fn virtual_8086(selector: u16) -> Segment {
+        Segment {
+            rights: Rights(0xf3),
+            ..Segment::real(selector)
+        }
+    }
+
+    /// SS with a null selector, as 64-bit mode allows it: its DPL stays CPL, which is the selector's RPL.
+    pub fn null_stack(selector: u16) -> Segment {
+        Segment {
+            rights: Rights(Rights::UNUSABLE.0 | (selector as u32 & 3) << 5),
+            ..Segment::unusable(selector)
+        }
+    }
+
+    /// A flat segment, such as SYSCALL and SYSENTER load without looking at a descriptor.
+    pub fn flat(selector: u16, rights: u32) -> Segment {
+        Segment {
+            selector,
+            rights: Rights(rights),
+            limit: 0xffff_ffff,
+            base: 0,
+        }
+    }
+
+    /// Whether the bytes at offsets `first` to `last` lie within the limit (SDM vol. 3, 5.3).
+    pub fn holds(&self, first: u64, last: u64) -> bool {
+        if self.rights.is_expand_down() {
+            let top = if self.rights.big() { 0xffff_ffff } else { 0xffff };
+            first > self.limit as u64 && last <= top
+        } else {
+            last <= self.limit as u64
+        }
+    }
+
     pub fn unusable(selector: u16) -> Segment {
         Segment {
             selector,
