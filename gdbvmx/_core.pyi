@@ -38,10 +38,11 @@ class CpuProfile:
 class Capability(TypedDict):
     msr: int
     msr_name: str
-    bit: int | None
+    bits: str
+    """The bit, or the range `high:low`."""
     name: str
     setting: str
-    section: str
+    """`required`, `allowed` or `forbidden` for a control; `yes` or `no` for a flag; otherwise the value."""
 
 class Stop(TypedDict, total=False):
     """Why `Machine.run` came back. Present beside `kind`, `vcpu` and `vmcs` (the world that ran): what applies."""
@@ -92,7 +93,7 @@ class FieldView(TypedDict):
     name: str
     encoding: int
     group: str
-    """control, guest, host or exit."""
+    """control, guest, host or exit-info."""
     width: int
     """Bits."""
     section: str
@@ -113,6 +114,7 @@ class FieldInfo(TypedDict):
 class ReasonInfo(TypedDict):
     number: int
     name: str
+    aliases: list[str]
     title: str
     section: str
 
@@ -242,7 +244,7 @@ class Machine:
         """mode (`root`, `non-root`, `off`), vmxon, current VMCS, launched, active VMCSs, last exit, last failure."""
     def vmcs(self, vcpu: int = 0, vmcs: int | None = None) -> list[FieldView]:
         """Every field that the profile has, of the current VMCS unless one is named. Raises `Error` if there is none."""
-    def vmcs_seen(self, vcpu: int = 0) -> None:
+    def vmcs_seen(self, vcpu: int = 0, vmcs: int | None = None) -> None:
         """Starts a new list of changes for `FieldView.changed`."""
     def read_vmcs(self, field: str, vcpu: int = 0, vmcs: int | None = None) -> int: ...
     def write_vmcs(self, field: str, value: int, vcpu: int = 0, vmcs: int | None = None) -> None:
@@ -286,7 +288,7 @@ def rules() -> list[RuleInfo]: ...
 def describe(field: str, value: int) -> list[str]:
     """What a value of the field means."""
 
-def qualification(reason: int, value: int) -> list[tuple[str, str]]:
+def qualification(reason: int, value: int, interruption: int = 0) -> list[tuple[str, str]]:
     """An exit qualification decoded: (name, meaning)."""
 
 def check_vmcs(fields: dict[str, int], profile: CpuProfile) -> list[BrokenRule]:

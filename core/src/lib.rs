@@ -6,4 +6,6 @@ pub mod debug;
 pub mod machine;
 pub mod mmu;
 pub mod platform;
+#[cfg(feature = "python")]
+mod python;
 pub mod vmx;

@@ -218,6 +218,12 @@ impl Machine {
         };
     }
 
+    /// Adds a watchpoint; the TLBs forget what they hold, for accesses to its page must not go past it.
+    pub fn add_watch(&mut self, watch: Watch) {
+        self.bus.debug.watches.insert(watch);
+        self.cpus.iter_mut().for_each(|cpu| cpu.tlb.forget_entries());
+    }
+
     /// Bytes that a debugger or a loader writes into RAM. False, and nothing is written, where there is no RAM.
     pub fn write_physical(&mut self, address: u64, data: &[u8]) -> bool {
         let ram = &mut self.bus.ram;

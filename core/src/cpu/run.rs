@@ -57,7 +57,10 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
             return TurnEnd::Count;
         }
         // Before the turn's end, what a device or the preemption timer does by itself.
-        let deadline = [bus.deadline_for(cpu.id), cpu.vmx.deadline()].into_iter().flatten().min();
+        let deadline = [bus.deadline_for(cpu.id), cpu.vmx.deadline()]
+            .into_iter()
+            .flatten()
+            .min();
         let until = deadline.map_or(turn.until, |deadline| {
             turn.until.min(
                 cpu.icount

@@ -51,8 +51,9 @@ impl Breakpoints {
         found.is_some()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.generation += 1;
     }
 
     pub fn hit(&self, linear: u64, vcpu: usize, world: World) -> bool {
@@ -102,6 +103,10 @@ impl Watches {
             self.list.swap_remove(at);
         }
         found.is_some()
+    }
+
+    pub fn clear(&mut self) {
+        self.list.clear();
     }
 
     /// Whether any watch overlaps these bytes, whatever its kind.

@@ -10,6 +10,14 @@ pub enum Filter {
 }
 
 impl Filter {
+    /// The numbers that are caught; `None`: all.
+    pub fn numbers(&self) -> Option<Vec<u32>> {
+        match self {
+            Filter::Any => None,
+            Filter::Numbers(list) => Some(list.clone()),
+        }
+    }
+
     fn covers(&self, number: u32) -> bool {
         match self {
             Filter::Any => true,
