@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Measures the emulator's speed with the benchmark guest, and Debian's Bochs in the same run.
 
-Each part of the guest runs twice in each machine, with one and with many iterations; the difference of the
-CPU times is that of the iterations alone, without boot and start. Instructions are counted by the emulator: the
-guest executes the same ones in Bochs. Figures are of CPU time, so other load on the host distorts them little;
-they depend on the host: read them as ratios.
+Each part of the guest runs twice in each machine, with one and with many iterations; the difference of
+the CPU times is that of the iterations alone, without boot and start. Instructions are counted by the
+emulator: the guest executes the same ones in Bochs. Figures are of CPU time, so other load on the host
+distorts them little; they depend on the host: read them as ratios.
 """
 
 from __future__ import annotations
