@@ -4,7 +4,7 @@ use super::int::Int;
 use super::segment::{ES, SS};
 use super::{flags, Cpu, Done, Stop, RSP};
 use crate::mmu::paging::{self, Access};
-use crate::mmu::tlb::{Privilege, PAGE, PAGE_MASK};
+use crate::mmu::tlb::{Entry, Privilege, PAGE, PAGE_MASK};
 use crate::platform::Bus;
 
 impl Cpu {
@@ -360,6 +360,28 @@ impl Cpu {
     pub fn release_stack(&mut self, bytes: u64) {
         let mask = self.stack_mask();
         self.regs[RSP] = self.regs[RSP] & !mask | self.regs[RSP].wrapping_add(bytes) & mask;
+    }
+
+    /// The offset in RAM of `bytes` bytes within one page at a segment offset, if reading them needs no more than a look
+    /// there: they passed all checks before and nobody watches.
+    pub fn plain_read(&self, seg: u8, ea: u64, bytes: u64) -> Option<u64> {
+        let window = &self.window[(seg & 7) as usize];
+        self.plain(ea, bytes, window.base, window.read_end, |entry| entry.read)
+    }
+
+    /// The same for writing.
+    pub fn plain_write(&self, seg: u8, ea: u64, bytes: u64) -> Option<u64> {
+        let window = &self.window[(seg & 7) as usize];
+        self.plain(ea, bytes, window.base, window.write_end, |entry| entry.write)
+    }
+
+    fn plain(&self, ea: u64, bytes: u64, base: u64, end: u64, tag: impl Fn(&Entry) -> u64) -> Option<u64> {
+        let last = ea.checked_add(bytes.checked_sub(1)?)?;
+        let linear = ea.wrapping_add(base) & self.linear_mask;
+        let entry = self.tlb.entry(linear, self.tlb.context);
+        let cached = tag(entry) == linear & PAGE_MASK | self.tlb.context;
+        let within = last < end && bytes <= PAGE && linear & 0xfff <= PAGE - bytes;
+        (cached && within).then_some(entry.ram + (linear & 0xfff))
     }
 
     /// True where the flag DF makes string instructions go downwards.

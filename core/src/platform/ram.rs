@@ -79,6 +79,17 @@ impl Ram {
         self.bytes.get_mut(at..)?.first_chunk_mut()
     }
 
+    /// Copies bytes, as if by way of a buffer, without looking for code. False, and nothing is copied, outside RAM.
+    pub fn copy(&mut self, from: usize, to: usize, length: usize) -> bool {
+        let size = self.bytes.len();
+        let fits = |at: usize| at.checked_add(length).is_some_and(|end| end <= size);
+        if !fits(from) || !fits(to) {
+            return false;
+        }
+        self.bytes.copy_within(from..from + length, to);
+        true
+    }
+
     /// The rest of the page that holds `at`, from `at` on.
     pub fn to_page_end(&self, at: usize) -> &[u8] {
         let end = (at & !0xfff) + 0x1000;

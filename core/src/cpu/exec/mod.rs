@@ -11,6 +11,7 @@ mod mov;
 mod muldiv;
 mod shift;
 mod stack;
+mod string;
 pub mod x87;
 
 use super::decode::Group;
@@ -28,6 +29,7 @@ pub static GROUPS: &[Group] = &[
     shift::ROWS,
     muldiv::ROWS,
     bits::ROWS,
+    string::ROWS,
     flag::ROWS,
 ];
 
