@@ -14,7 +14,7 @@ setup: ## install what is needed: system packages, Rust, Python packages in .ven
 	@scripts/setup.sh
 
 build: setup ## build the core as an extension module and install gdbvmx into .venv
-	@$(VENV)/maturin develop --release --quiet
+	@$(VENV)/maturin develop --release --quiet >/dev/null
 
 guests: setup ## build the demonstration hypervisors from source
 	@$(MAKE) --no-print-directory -C guests

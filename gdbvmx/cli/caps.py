@@ -50,7 +50,7 @@ def _in_words(title: str, capabilities: Iterable[_core.Capability]) -> Iterator[
         if capability["msr"] != msr:
             msr = capability["msr"]
             yield f"\n{capability['msr_name']} ({msr:#x})"
-        bit = "" if capability["bit"] is None else str(capability["bit"])
+        bit = capability.get("bit", "")
         yield f"  {bit:>2}  {capability['name']:<52} {capability['setting']:<24} SDM {capability['section']}"
 
 

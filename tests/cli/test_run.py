@@ -132,7 +132,7 @@ def test_minivisor_runs_its_guests(gdbvmx, minivisor):
         (("IMAGE", "--max-instructions", "0"), "argument --max-instructions: '0' is no positive number"),
         (("IMAGE", "--serial", "/absent/file"), "--serial /absent/file: No such file"),
         (("IMAGE", "--trace", "/absent/file"), "/absent/file: No such file"),
-        (("IMAGE", "--append", "x"), "a flat binary has no way to be told of a command line"),
+        (("IMAGE", "--append", "x"), "a flat binary takes neither a command line nor modules"),
         (("IMAGE", "--frobnicate"), "unrecognized arguments: --frobnicate"),
         (("IMAGE", "--", "-q"), "unexpected -- -q"),
     ],
