@@ -50,8 +50,7 @@ def _in_words(title: str, capabilities: Iterable[_core.Capability]) -> Iterator[
         if capability["msr"] != msr:
             msr = capability["msr"]
             yield f"\n{capability['msr_name']} ({msr:#x})"
-        bit = capability.get("bit", "")
-        yield f"  {bit:>2}  {capability['name']:<52} {capability['setting']:<24} SDM {capability['section']}"
+        yield f"  {capability['bits']:>5}  {capability['name']:<56} {capability['setting']}"
 
 
 def _differences(profile: _core.CpuProfile, other: _core.CpuProfile) -> Iterator[str]:
@@ -65,4 +64,7 @@ def _differences(profile: _core.CpuProfile, other: _core.CpuProfile) -> Iterator
 
 
 def _settings(profile: _core.CpuProfile) -> dict[tuple[str, str], str]:
-    return {(it["msr_name"], it["name"]): it["setting"] for it in profile.capabilities()}
+    # The TRUE capability MSRs say of a control what the plain ones do where there are no others.
+    return {
+        (it["msr_name"].replace("_TRUE_", "_"), it["name"]): it["setting"] for it in profile.capabilities()
+    }
