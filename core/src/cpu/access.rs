@@ -13,7 +13,7 @@ impl Cpu {
     pub fn read<T: Int>(&mut self, bus: &mut Bus, seg: u8, ea: u64) -> Result<T, Stop> {
         let window = &self.window[(seg & 7) as usize];
         if ea.wrapping_add(T::BYTES - 1) < window.read_end {
-            let linear = ea.wrapping_add(window.base) & self.linear_mask;
+            let linear = ea.wrapping_add(window.base);
             let entry = self.tlb.entry(linear, self.tlb.context);
             if entry.read == linear & PAGE_MASK | self.tlb.context && linear & 0xfff <= PAGE - T::BYTES {
                 if let Some(value) = bus.ram.load((entry.ram + (linear & 0xfff)) as usize) {
@@ -28,7 +28,7 @@ impl Cpu {
     pub fn write<T: Int>(&mut self, bus: &mut Bus, seg: u8, ea: u64, value: T) -> Done {
         let window = &self.window[(seg & 7) as usize];
         if ea.wrapping_add(T::BYTES - 1) < window.write_end {
-            let linear = ea.wrapping_add(window.base) & self.linear_mask;
+            let linear = ea.wrapping_add(window.base);
             let entry = self.tlb.entry(linear, self.tlb.context);
             if entry.write == linear & PAGE_MASK | self.tlb.context
                 && linear & 0xfff <= PAGE - T::BYTES
@@ -51,7 +51,7 @@ impl Cpu {
     ) -> Done {
         let window = &self.window[(seg & 7) as usize];
         if ea.wrapping_add(T::BYTES - 1) < window.write_end {
-            let linear = ea.wrapping_add(window.base) & self.linear_mask;
+            let linear = ea.wrapping_add(window.base);
             let entry = self.tlb.entry(linear, self.tlb.context);
             if entry.write == linear & PAGE_MASK | self.tlb.context && linear & 0xfff <= PAGE - T::BYTES {
                 let at = (entry.ram + (linear & 0xfff)) as usize;

@@ -203,7 +203,7 @@ fn translate(raw: &Instruction, size: CodeSize, base: u64, offset: u16, position
             memory_number(raw.memory_base())
         },
         index: memory_number(raw.memory_index()),
-        scale: raw.memory_index_scale().trailing_zeros() as u8,
+        scale: raw.memory_index_scale() as u8,
         seg: number(raw.memory_segment()).min(segment::GS as u8),
         r,
         flags,

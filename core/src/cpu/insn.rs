@@ -10,15 +10,18 @@ pub type Handler = fn(&mut Cpu, &mut Bus, &Insn) -> Done;
 
 /// Flag bits of `Insn::flags`.
 pub mod flag {
+    /// 32-bit or 16-bit address size; neither: 64-bit.
+    pub const ADDRESS32: u8 = 1 << 0;
+    pub const ADDRESS16: u8 = 1 << 1;
     /// The handler sets `Cpu::rip`; the instruction ends its block.
-    pub const BRANCH: u8 = 1 << 0;
-    pub const LOCK: u8 = 1 << 1;
-    pub const REP: u8 = 1 << 2;
-    pub const REPNE: u8 = 1 << 3;
-    /// 16-bit or 32-bit address size; neither: 64-bit.
-    pub const ADDRESS16: u8 = 1 << 4;
-    pub const ADDRESS32: u8 = 1 << 5;
+    pub const BRANCH: u8 = 1 << 2;
+    pub const LOCK: u8 = 1 << 3;
+    pub const REP: u8 = 1 << 4;
+    pub const REPNE: u8 = 1 << 5;
 }
+
+/// What an effective address is cut to, by the two low bits of `Insn::flags`.
+const ADDRESS_MASKS: [u64; 4] = [!0, 0xffff_ffff, 0xffff, 0xffff];
 
 /// A register number that stands for AH, CH, DH or BH (0x80 | 0..3).
 pub const HIGH_BYTE: u8 = 0x80;
@@ -34,7 +37,7 @@ pub struct Insn {
     /// Indices into `Cpu::regs`; `ZERO` where there is none, `BLOCK_RIP` for RIP-relative.
     pub base: u8,
     pub index: u8,
-    /// Shift count of the index.
+    /// Factor of the index.
     pub scale: u8,
     /// Index into `Cpu::seg`.
     pub seg: u8,
@@ -58,13 +61,7 @@ impl Insn {
 
     #[inline(always)]
     pub fn address_mask(&self) -> u64 {
-        if self.flags & (flag::ADDRESS16 | flag::ADDRESS32) == 0 {
-            !0
-        } else if self.has(flag::ADDRESS32) {
-            0xffff_ffff
-        } else {
-            0xffff
-        }
+        ADDRESS_MASKS[(self.flags & 3) as usize]
     }
 }
 
@@ -72,16 +69,14 @@ impl Cpu {
     /// The effective address (offset into `insn.seg`) of the memory operand.
     #[inline(always)]
     pub fn ea(&self, insn: &Insn) -> u64 {
+        // A multiplication is one micro-operation where a shift by a variable count is three.
         let sum = self.regs[(insn.base & 31) as usize]
-            .wrapping_add(self.regs[(insn.index & 31) as usize] << (insn.scale & 3))
+            .wrapping_add(self.regs[(insn.index & 31) as usize].wrapping_mul(insn.scale as u64))
             .wrapping_add(insn.disp);
-        if insn.flags & (flag::ADDRESS16 | flag::ADDRESS32) == 0 {
-            sum
-        } else {
-            sum & insn.address_mask()
-        }
+        sum & insn.address_mask()
     }
 
+    #[inline(always)]
     /// RIP of the instruction.
     #[inline(always)]
     pub fn ip(&self, insn: &Insn) -> u64 {

@@ -301,28 +301,28 @@ impl Cpu {
         let Segment {
             rights, limit, base, ..
         } = self.seg[index];
-        self.window[index] = if self.long64() {
+        if self.long64() {
             let base = if index < segment::FS { 0 } else { base };
-            SegmentWindow {
+            self.window[index] = SegmentWindow {
                 base,
                 read_end: !0,
                 write_end: !0,
-            }
-        } else if self.paragraphs() {
-            let end = limit as u64 + 1;
-            SegmentWindow {
-                base,
-                read_end: end,
-                write_end: end,
-            }
+            };
+            return;
+        }
+        // What would wrap at 4 GiB is left to the slow path.
+        let end = (limit as u64 + 1).min((1u64 << 32).saturating_sub(base));
+        let (read, write) = if self.paragraphs() {
+            (true, true)
         } else {
             let plain = rights.usable() && rights.present() && !rights.is_expand_down();
-            let end = |allowed| if plain && allowed { limit as u64 + 1 } else { 0 };
-            SegmentWindow {
-                base,
-                read_end: end(rights.is_readable()),
-                write_end: end(rights.is_writable()),
-            }
+            (plain && rights.is_readable(), plain && rights.is_writable())
+        };
+        let end = |allowed| if allowed { end } else { 0 };
+        self.window[index] = SegmentWindow {
+            base,
+            read_end: end(read),
+            write_end: end(write),
         };
     }
 
