@@ -55,6 +55,10 @@ impl Descriptor {
     pub fn rights(&self) -> Rights {
         Rights::from_descriptor((self.raw >> 32) as u32)
     }
+    /// The second doubleword.
+    pub fn high(&self) -> u32 {
+        (self.raw >> 32) as u32
+    }
     pub fn dpl(&self) -> u8 {
         self.rights().dpl()
     }

@@ -9,6 +9,7 @@ mod branch;
 mod flag;
 mod mov;
 mod muldiv;
+mod segments;
 mod shift;
 mod stack;
 mod string;
@@ -31,6 +32,7 @@ pub static GROUPS: &[Group] = &[
     bits::ROWS,
     string::ROWS,
     flag::ROWS,
+    segments::ROWS,
 ];
 
 /// What no table knows is #UD.
