@@ -6,13 +6,16 @@ mod select;
 mod alu;
 mod bits;
 mod branch;
+mod far;
 mod flag;
+mod interrupt;
 mod mov;
 mod muldiv;
 mod segments;
 mod shift;
 mod stack;
 mod string;
+mod syscall;
 pub mod x87;
 
 use super::decode::Group;
@@ -33,6 +36,9 @@ pub static GROUPS: &[Group] = &[
     string::ROWS,
     flag::ROWS,
     segments::ROWS,
+    far::ROWS,
+    interrupt::ROWS,
+    syscall::ROWS,
 ];
 
 /// What no table knows is #UD.
