@@ -1,0 +1,86 @@
+"""The guests on our machine. tests/oracle/ holds the same images against Bochs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gdbvmx.machine import Machine
+
+LIMIT = 200_000_000  # instructions; the longest of these runs takes a hundredth
+
+MINIVISOR_SAYS = """\
+guest A: hello from 64-bit code
+guest A: CPUID says that I run on minivisor
+guest A: frames gone down 0x7
+guest A: microcode revision 0x1234
+guest A: FS base, without an exit 0x40000000
+guest A: #GP for an MSR that is not there: 0x1
+guest A: sum over pages that came on demand 0xa
+guest A: and from the 2-MB page 0x1122334455667788
+guest B: hello from 32-bit code
+guest A: woken by tick 0x1
+guest B: the preemption timer took the CPU from me, and gave it back
+guest A: woken by tick 0x2
+minivisor: guest B: first write to page 0x200000, now writable
+guest B: wrote the log page
+guest B: done
+guest A: woken by tick 0x3
+minivisor: guest A: 330 exits
+  cpuid                    2
+  hlt                      3
+  vmcall                   1
+  io-instruction         317
+  rdmsr                    2
+  wrmsr                    1
+  ept-violation            4
+minivisor: guest B: 13 exits
+  cpuid                    1
+  vmcall                   8
+  ept-violation            1
+  preemption-timer         3
+minivisor: VMXOFF
+end: value 0
+"""
+
+
+def run(image: Path, command_line: str = "") -> tuple[str, int | None, str]:
+    """How a run ended: the kind of stop, the status of an exit, and all text on COM1."""
+    machine = Machine.boot(image, append=command_line, memory=64 << 20)
+    stop = machine.run(LIMIT)
+    return stop["kind"], stop.get("status"), machine.serial_text().replace("\r\n", "\n")
+
+
+def test_minivisor_says_what_it_says_on_bochs(minivisor: Path) -> None:
+    kind, status, text = run(minivisor)
+    assert text.endswith(MINIVISOR_SAYS)
+    assert (kind, status) == ("exit", 1)
+
+
+@pytest.mark.parametrize("image", ["minivisor", "brokenvisor"])
+def test_power_off_is_clean(image: str, request: pytest.FixtureRequest) -> None:
+    kind, _, text = run(request.getfixturevalue(image), "poweroff=shutdown")
+    assert text.endswith("end: value 0\n")
+    assert kind == "poweroff"
+
+
+def test_every_mistake_gets_the_answer_of_the_table(brokenvisor: Path) -> None:
+    _, status, text = run(brokenvisor, "mistake=list")
+    assert status == 1
+    header, *rows = [line.split("\t") for line in text.splitlines() if line.count("\t") == 4]
+    assert header == ["name", "outcome", "number", "value", "breaks"]
+    assert len(rows) > 60
+    wrong = []
+    for name, outcome, _, value, _ in rows:
+        ended = run(brokenvisor, f"mistake={name}")
+        expected = ("shutdown", None) if outcome == "shutdown" else ("exit", int(value) << 1 | 1)
+        if ended[:2] != expected:
+            wrong.append(f"{name}: {ended[0]} {ended[1]}, {' / '.join(ended[2].splitlines()[-4:])}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_an_unknown_mistake_is_refused(brokenvisor: Path) -> None:
+    kind, status, text = run(brokenvisor, "mistake=none-such")
+    assert "mistake=none-such is unknown; mistake=list prints all" in text
+    assert (kind, status) == ("exit", 9)
