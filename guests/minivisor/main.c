@@ -52,8 +52,9 @@ void main(void)
 	print("minivisor: a small VMX hypervisor\n");
 	mistakes_init();
 	vmx_on();
-	print("minivisor: VMX revision %#lx, %s control MSRs, EPT%s%s\n", vmx_caps.basic & 0x7fffffff,
+	print("minivisor: VMX revision %#lx, %s control MSRs, %s%s%s\n", vmx_caps.basic & 0x7fffffff,
 		vmx_caps.basic & VMX_BASIC_TRUE_CONTROLS ? "TRUE" : "plain",
+		vmx_caps.secondary >> 32 & SECONDARY_EPT ? "EPT" : "no EPT",
 		vmx_caps.ept_vpid & EPT_VPID_2MB_PAGES ? " with 2-MB pages" : "",
 		vmx_caps.secondary >> 32 & SECONDARY_VPID ? ", VPID" : "");
 	create_vms();
