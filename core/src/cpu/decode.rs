@@ -244,6 +244,8 @@ fn number(register: Register) -> u8 {
             HIGH_BYTE | (register as u8 - Register::AH as u8)
         }
         Register::None => 0,
+        // Byte registers are numbered among themselves: SPL follows BH there, R8L DIL.
+        other if other.is_gpr() => other.full_register().number() as u8,
         other => other.number() as u8,
     }
 }
