@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from gdbvmx import _core, images, profiles
 from gdbvmx.images import Entry, LoadedImage, Span
+from gdbvmx.trace.events import Event
 
 DEFAULT_MEMORY = 512 << 20
 
@@ -38,6 +39,7 @@ class Machine:
         self.core = core
         self.image = image
         self._attached: list[Callable[[], None]] = []
+        self._recorders: list[Callable[[Sequence[Event]], None]] = []
         _put_into(core, image)
 
     @classmethod
@@ -90,8 +92,40 @@ class Machine:
 
     def pump(self) -> None:
         """Hands what the machine has put out to what is attached."""
+        if self._recorders:
+            self._drain_trace()
         for attached in self._attached:
             attached()
+
+    def record(self, take: Callable[[Sequence[Event]], None]) -> Callable[[], None]:
+        """Has `take` called with all events from now on, after every stretch; gives what ends that."""
+        if self._recorders:
+            self._drain_trace()  # what has happened before is not for the new one
+        else:
+            self.core.start_trace()
+        self._recorders.append(take)
+
+        def end() -> None:
+            self._drain_trace()
+            self._recorders.remove(take)
+            if not self._recorders:
+                self.core.stop_trace()
+
+        return end
+
+    def trace_header(self) -> dict[str, Any]:
+        """What the first line of a trace says of this machine."""
+        return {
+            "cpu": self.core.profile.name,
+            "image": self.image.command_line,
+            "memory": self.core.memory,
+            "cpus": self.core.cpus,
+        }
+
+    def _drain_trace(self) -> None:
+        events = [Event.from_core(event) for event in self.core.drain_trace()]
+        for take in self._recorders:
+            take(events)
 
     def restart(self) -> None:
         """Resets the machine and puts the image in again, as at the start."""

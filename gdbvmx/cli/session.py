@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from gdbvmx import _core, explanation, profiles
 from gdbvmx.machine import Machine
-from gdbvmx.trace.events import Event, TraceWriter
+from gdbvmx.trace.events import TraceWriter
 
 from . import console
 from .errors import Status, say
@@ -59,7 +60,7 @@ def open_machine(arguments: argparse.Namespace, *, keyboard: bool) -> Iterator[S
             take = machine.core.take_debugcon
             _attach_output(take, machine, "--debugcon", arguments.debugcon, console.STDERR)
         if arguments.trace is not None:
-            stack.enter_context(_tracing(machine, arguments))
+            stack.enter_context(_tracing(machine, arguments.trace))
         typing = stack.enter_context(console.terminal_input(keyboard and arguments.serial == "stdio"))
         if typing:
             machine.attach(lambda: _take_keys(machine, 0))
@@ -80,25 +81,13 @@ def _attach_output(
 
 
 @contextmanager
-def _tracing(machine: Machine, arguments: argparse.Namespace) -> Iterator[None]:
-    header = {
-        "cpu": machine.core.profile.name,
-        "image": machine.image.command_line,
-        "memory": machine.core.memory,
-        "cpus": machine.core.cpus,
-    }
-    with TraceWriter(arguments.trace, header) as writer:
-        machine.core.start_trace()
-
-        def drain() -> None:
-            writer.write(map(Event.from_core, machine.core.drain_trace()))
-
-        machine.attach(drain)
+def _tracing(machine: Machine, path: Path) -> Iterator[None]:
+    with TraceWriter(path, machine.trace_header()) as writer:
+        end = machine.record(writer.write)
         try:
             yield
         finally:
-            drain()
-            machine.core.stop_trace()
+            end()
 
 
 def _take_keys(machine: Machine, wait: float) -> None:
