@@ -581,6 +581,10 @@ impl FieldSet {
         self.0[field.index() / 64] |= 1 << (field.index() % 64);
     }
 
+    pub fn remove(&mut self, field: Field) {
+        self.0[field.index() / 64] &= !(1 << (field.index() % 64));
+    }
+
     pub fn contains(&self, field: Field) -> bool {
         self.0[field.index() / 64] >> (field.index() % 64) & 1 != 0
     }

@@ -17,6 +17,7 @@ pub mod profile;
 pub mod qualification;
 pub mod reasons;
 pub mod state;
+pub mod rules;
 pub mod vmcs;
 
 pub use state::{Exit, VmxState};

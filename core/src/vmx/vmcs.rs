@@ -15,6 +15,15 @@ const DATA_OFFSET: usize = 16;
 // The first 8 bytes of a region are the revision and the abort indicator (SDM vol. 3, 25.2).
 const _: () = assert!(DATA_OFFSET + 8 * Field::COUNT <= REGION_SIZE);
 
+/// What the checks of VM entry depend on beside fields: modes of the processor, and of the guest where the field that
+/// says so changes all the time for other reasons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Modes {
+    pub long_mode: bool,
+    pub in_smm: bool,
+    pub virtual_8086: bool,
+}
+
 #[derive(Clone, Debug)]
 pub struct Vmcs {
     /// Physical address of the region.
@@ -26,6 +35,8 @@ pub struct Vmcs {
     values: [u64; Field::COUNT],
     /// The fields that got another value since `accept_changes`.
     changed: FieldSet,
+    /// The modes at `accept_changes`.
+    accepted_modes: Modes,
     #[cfg(test)]
     reads: std::cell::Cell<FieldSet>,
 }
@@ -39,6 +50,7 @@ impl Vmcs {
             initialised: true,
             values: [0; Field::COUNT],
             changed: FieldSet::ALL,
+            accepted_modes: Modes::default(),
             #[cfg(test)]
             reads: Default::default(),
         }
@@ -86,8 +98,14 @@ impl Vmcs {
     }
 
     /// Starts a new list of changed fields; VM entry does so once all its checks have passed.
-    pub fn accept_changes(&mut self) {
+    pub fn accept_changes(&mut self, modes: Modes) {
         self.changed = FieldSet::EMPTY;
+        self.accepted_modes = modes;
+    }
+
+    /// The modes in which all checks passed last.
+    pub fn accepted_modes(&self) -> Modes {
+        self.accepted_modes
     }
 
     /// Counts every field as changed, so that no check of the next VM entry is left out.
@@ -178,7 +196,7 @@ mod tests {
     #[test]
     fn only_another_value_is_a_change() {
         let mut vmcs = Vmcs::new(0);
-        vmcs.accept_changes();
+        vmcs.accept_changes(Modes::default());
         assert!(!vmcs.set(field::GUEST_RIP, 0));
         assert!(vmcs.changed().is_empty());
         assert!(vmcs.set(field::GUEST_RIP, 5));

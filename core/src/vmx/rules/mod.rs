@@ -1,0 +1,356 @@
+//! The checks of VM entry (SDM vol. 3, 27.2 and 27.3) as rows of tables.
+//!
+//! A row says which fields it reads, when it applies, what must hold and, in words, what was found and what is
+//! allowed. The processor, the offline checker and the documentation use the same rows. The order of the rows is the
+//! order of the SDM; where that leaves the order to the processor, it is this processor's order.
+
+mod checks;
+mod conditions;
+mod controls;
+mod event;
+mod guest;
+mod host;
+mod msr_load;
+mod non_register;
+mod pdptes;
+mod segments;
+
+#[cfg(test)]
+pub mod baseline;
+#[cfg(test)]
+mod breaking;
+
+pub use event::Event;
+pub use msr_load::{msr_list_entry_problem, MsrListUse};
+
+use super::capability::Capabilities;
+use super::controls::{entry, exit, primary, Word};
+use super::fields::{field, Field, FieldSet};
+use super::vmcs::{Modes, Vmcs};
+
+/// What a VM entry that breaks a rule ends in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// VMfailValid with this VM-instruction error; the instruction after VMLAUNCH or VMRESUME runs next.
+    FailValid(u32),
+    /// A VM exit with basic reason 33, bit 31 set, and this exit qualification.
+    EntryFailure(u64),
+}
+
+/// What must hold, and the words for when it does not. Both get the fields of their rule.
+#[derive(Clone, Copy)]
+pub struct Check {
+    pub holds: fn(&Context, &[Field]) -> bool,
+    pub words: fn(&Context, &[Field]) -> String,
+}
+
+/// One check of VM entry.
+pub struct Rule {
+    /// Stable name, area first, such as `guest.tr.type`.
+    pub id: &'static str,
+    /// The section of SDM vol. 3 that asks for it.
+    pub section: &'static str,
+    pub outcome: Outcome,
+    /// The fields that the check reads; where a check serves several rules, the first is its subject.
+    pub fields: &'static [Field],
+    pub when: Condition,
+    check: Check,
+}
+
+/// When a rule applies.
+#[derive(Clone, Copy)]
+pub struct Condition {
+    /// The fields that decide it.
+    pub fields: &'static [Field],
+    holds: fn(&Context) -> bool,
+}
+
+const ALWAYS: Condition = Condition {
+    fields: &[],
+    holds: |_| true,
+};
+
+impl Rule {
+    /// Whether the state is one that the rule speaks of.
+    pub fn applies(&self, context: &Context) -> bool {
+        (self.when.holds)(context)
+    }
+
+    /// All fields that the rule reads.
+    pub fn reads(&self) -> FieldSet {
+        FieldSet::of(self.fields).union(FieldSet::of(self.when.fields))
+    }
+
+    #[inline(always)]
+    pub fn is_broken(&self, context: &Context) -> bool {
+        self.applies(context) && !(self.check.holds)(context, self.fields)
+    }
+
+    /// What was found and what is allowed.
+    pub fn words(&self, context: &Context) -> String {
+        (self.check.words)(context, self.fields)
+    }
+}
+
+impl std::fmt::Debug for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.id)
+    }
+}
+
+/// The state of the processor that VM entry is judged in.
+pub struct Environment<'a> {
+    /// IA32_EFER.LMA at the VM entry.
+    pub long_mode: bool,
+    pub in_smm: bool,
+    /// In bits.
+    pub physical_address_width: u8,
+    /// In bits: 48, or 57 on processors with 5-level paging.
+    pub linear_address_width: u8,
+    pub efer_reserved: u64,
+    pub debugctl_reserved: u64,
+    pub perf_global_ctrl_reserved: u64,
+    pub has_sgx: bool,
+    pub has_rtm: bool,
+    /// Reads 8 bytes, little-endian, at a physical address that is a multiple of 8; None where there is no memory.
+    pub read_physical: &'a dyn Fn(u64) -> Option<u64>,
+}
+
+/// What a rule looks at.
+pub struct Context<'a> {
+    pub vmcs: &'a Vmcs,
+    pub capabilities: &'a Capabilities,
+    pub environment: &'a Environment<'a>,
+}
+
+impl Context<'_> {
+    #[inline(always)]
+    pub fn get(&self, field: Field) -> u64 {
+        self.vmcs.get(field)
+    }
+
+    /// The modes of this entry, for `Vmcs::accept_changes`.
+    pub fn modes(&self) -> Modes {
+        Modes {
+            long_mode: self.environment.long_mode,
+            in_smm: self.environment.in_smm,
+            virtual_8086: self.virtual_8086(),
+        }
+    }
+
+    fn pin(&self, bits: u64) -> bool {
+        self.get(field::PIN_BASED_CONTROLS) & bits == bits
+    }
+
+    fn primary(&self, bits: u64) -> bool {
+        self.get(field::PRIMARY_PROCESSOR_BASED_CONTROLS) & bits == bits
+    }
+
+    /// Whether secondary controls are 1. They count as 0 while they are not activated (SDM vol. 3, 25.6.2).
+    fn secondary(&self, bits: u64) -> bool {
+        self.primary(primary::ACTIVATE_SECONDARY_CONTROLS)
+            && self.get(field::SECONDARY_PROCESSOR_BASED_CONTROLS) & bits == bits
+    }
+
+    fn exit(&self, bits: u64) -> bool {
+        self.get(field::EXIT_CONTROLS) & bits == bits
+    }
+
+    fn entry(&self, bits: u64) -> bool {
+        self.get(field::ENTRY_CONTROLS) & bits == bits
+    }
+
+    fn ia32e_guest(&self) -> bool {
+        self.entry(entry::IA32E_MODE_GUEST)
+    }
+
+    fn host_64(&self) -> bool {
+        self.exit(exit::HOST_ADDRESS_SPACE_SIZE)
+    }
+
+    fn unrestricted(&self) -> bool {
+        self.secondary(super::controls::secondary::UNRESTRICTED_GUEST)
+    }
+
+    fn virtual_8086(&self) -> bool {
+        self.get(field::GUEST_RFLAGS) >> 17 & 1 != 0
+    }
+
+    fn is_canonical(&self, address: u64) -> bool {
+        let shift = 64 - u32::from(self.environment.linear_address_width);
+        ((address << shift) as i64 >> shift) as u64 == address
+    }
+
+    /// The bits that an address of a structure that a control field points to must not set.
+    fn address_reserved(&self) -> u64 {
+        self.capabilities
+            .address_reserved(self.environment.physical_address_width)
+    }
+
+    /// The bits beyond the processor's physical-address width.
+    fn beyond_width(&self) -> u64 {
+        u64::MAX
+            .checked_shl(u32::from(self.environment.physical_address_width))
+            .unwrap_or(0)
+    }
+}
+
+/// `name is 0x…`, the start of most sentences of a rule.
+fn found(context: &Context, field: Field) -> String {
+    format!("{field:?} is {:#x}", context.get(field))
+}
+
+/// Makes a table of rules: `"id" [FIELDS] if condition, check;`.
+macro_rules! rules {
+    ($(#[$doc:meta])* $name:ident $section:literal $outcome:expr;
+     $($id:expr, [$($field:ident)+] $(if $when:expr)?, $check:expr;)*) => {
+        $(#[$doc])*
+        pub static $name: &[crate::vmx::rules::Rule] = &[$(crate::vmx::rules::Rule {
+            id: $id,
+            section: $section,
+            outcome: $outcome,
+            fields: &[$(crate::vmx::fields::field::$field),+],
+            when: crate::vmx::rules::rules!(@when $($when)?),
+            check: $check,
+        }),*];
+    };
+    (@when) => { crate::vmx::rules::ALWAYS };
+    (@when $when:expr) => { $when };
+}
+use rules;
+
+/// Rules that follow each other in the processor's order and mostly read the same fields.
+pub struct Block {
+    pub rules: &'static [Rule],
+    /// Evaluated only if one of these fields changed since the last entry that passed all checks.
+    inputs: FieldSet,
+    /// Evaluated at every entry, as a rule looks at memory.
+    always: bool,
+}
+
+impl Block {
+    fn of_fields(rules: &'static [Rule]) -> Block {
+        let inputs = rules
+            .iter()
+            .fold(FieldSet::EMPTY, |set, rule| set.union(rule.reads()));
+        Block {
+            rules,
+            inputs,
+            always: false,
+        }
+    }
+
+    fn of_memory(rules: &'static [Rule]) -> Block {
+        Block {
+            always: true,
+            ..Block::of_fields(rules)
+        }
+    }
+
+    /// Segment rules read RFLAGS, which nearly every guest changes, only for VM, which is one of the `Modes`.
+    fn of_segments(rules: &'static [Rule]) -> Block {
+        let mut block = Block::of_fields(rules);
+        block.inputs.remove(field::GUEST_RFLAGS);
+        block
+    }
+}
+
+/// All rules in the processor's order.
+pub fn blocks() -> &'static [Block] {
+    static BLOCKS: std::sync::OnceLock<Vec<Block>> = std::sync::OnceLock::new();
+    BLOCKS.get_or_init(|| {
+        vec![
+            Block::of_fields(controls::EXECUTION),
+            Block::of_memory(controls::VIRTUAL_TPR),
+            Block::of_fields(controls::EXECUTION_FEATURES),
+            Block::of_fields(controls::EXIT),
+            Block::of_fields(controls::ENTRY),
+            Block::of_fields(host::REGISTERS),
+            Block::of_fields(host::SEGMENTS),
+            Block::of_fields(host::ADDRESS_SPACE),
+            Block::of_fields(guest::REGISTERS),
+            Block::of_segments(segments::SELECTORS_AND_BASES),
+            Block::of_segments(segments::VIRTUAL_8086),
+            Block::of_segments(segments::ACCESS_RIGHTS),
+            Block::of_segments(segments::SYSTEM),
+            Block::of_fields(guest::DESCRIPTOR_TABLES),
+            Block::of_fields(guest::RIP_AND_RFLAGS),
+            Block::of_fields(non_register::ACTIVITY),
+            Block::of_fields(non_register::NMI_AND_STI),
+            Block::of_memory(non_register::LINK_POINTER),
+            Block::of_fields(pdptes::IN_FIELDS),
+            Block::of_memory(pdptes::IN_MEMORY),
+        ]
+    })
+}
+
+/// All rules in the processor's order.
+pub fn all() -> impl Iterator<Item = &'static Rule> {
+    blocks().iter().flat_map(|block| block.rules)
+}
+
+pub fn by_id(id: &str) -> Option<&'static Rule> {
+    all().find(|rule| rule.id == id)
+}
+
+/// The first broken rule in the processor's order: the one that decides the outcome. None lets the entry go on to
+/// load the guest's state.
+///
+/// Blocks whose fields did not change since `Vmcs::accept_changes` are passed over, so the processor must call that
+/// only after an entry that broke no rule, with the modes of that entry, and on a processor whose capabilities stay.
+pub fn first_broken(context: &Context) -> Option<&'static Rule> {
+    let changed = context.vmcs.changed();
+    let other_modes = context.vmcs.accepted_modes() != context.modes();
+    blocks()
+        .iter()
+        .filter(|block| block.always || other_modes || block.inputs.intersects(changed))
+        .flat_map(|block| block.rules)
+        .find(|rule| rule.is_broken(context))
+}
+
+/// A broken rule in words.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub rule: &'static Rule,
+    /// What was found and what is allowed.
+    pub words: String,
+    /// Whether this is the rule that decides the outcome.
+    pub deciding: bool,
+}
+
+/// Every broken rule, in the processor's order; the first decides.
+pub fn check_all(context: &Context) -> Vec<Finding> {
+    let broken = all().filter(|rule| rule.is_broken(context));
+    broken
+        .enumerate()
+        .map(|(i, rule)| Finding {
+            rule,
+            words: rule.words(context),
+            deciding: i == 0,
+        })
+        .collect()
+}
+
+/// The settings that a control word or register breaks, as the end of a sentence: which bits must be 1 and are 0,
+/// and which must be 0 and are 1.
+fn wrong_bits(missing: u64, excess: u64, name: impl Fn(u64) -> Vec<String>) -> String {
+    let mut parts = Vec::new();
+    if missing != 0 {
+        parts.push(format!("must be 1 and is 0: {}", name(missing).join(", ")));
+    }
+    if excess != 0 {
+        parts.push(format!("must be 0 and is 1: {}", name(excess).join(", ")));
+    }
+    parts.join("; ")
+}
+
+/// The capability MSR that rules over a word, for sentences.
+fn ruling_msr(context: &Context, word: Word) -> String {
+    match context.capabilities.word_msr(word) {
+        Some(address) => {
+            let name = super::capability::msr_name(address).unwrap_or("MSR");
+            format!("{name}, MSR {address:#x}")
+        }
+        None => "this processor does not have these controls".to_string(),
+    }
+}
