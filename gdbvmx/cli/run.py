@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 
-from . import options, session
+from . import options, serving, session
+from .errors import CommandError
 
 NAME = "run"
 HELP = "run an image"
@@ -17,8 +18,15 @@ HELP = "run an image"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     options.add_machine(parser)
+    options.add_server(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.freeze and arguments.gdb is None:
+        raise CommandError("--freeze waits for gdb, but there is no --gdb [HOST:]PORT")
+    if arguments.gdb is not None:
+        serving.refuse_instruction_limit(arguments.max_instructions)
     with session.open_machine(arguments, keyboard=True) as opened:
+        if arguments.gdb is not None:
+            return serving.serve(opened, arguments.image, arguments.gdb, freeze=arguments.freeze)
         return session.run_to_end(opened)
