@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod block;
+pub mod control;
 pub mod cpuid;
 pub mod decode;
 pub mod deliver;

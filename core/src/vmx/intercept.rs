@@ -135,6 +135,11 @@ pub fn visible_cr0(cpu: &Cpu) -> u64 {
     cpu.cr0
 }
 
+/// Whether the running guest may clear CR0.PE and CR0.PG, which VMX operation fixes elsewhere.
+pub fn unrestricted(_cpu: &Cpu) -> bool {
+    false
+}
+
 /// True: clear CR0.TS; false: CLTS does nothing.
 pub fn clts(_cpu: &mut Cpu, _insn: &Insn) -> Result<bool, Stop> {
     Ok(true)

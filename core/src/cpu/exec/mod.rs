@@ -6,6 +6,7 @@ mod select;
 mod alu;
 mod bits;
 mod branch;
+mod control;
 mod far;
 mod flag;
 mod interrupt;
@@ -39,6 +40,7 @@ pub static GROUPS: &[Group] = &[
     far::ROWS,
     interrupt::ROWS,
     syscall::ROWS,
+    control::ROWS,
 ];
 
 /// What no table knows is #UD.
