@@ -16,8 +16,8 @@ pub mod intercept;
 pub mod profile;
 pub mod qualification;
 pub mod reasons;
-pub mod state;
 pub mod rules;
+pub mod state;
 pub mod vmcs;
 
 pub use state::{Exit, VmxState};

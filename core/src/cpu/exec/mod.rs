@@ -9,7 +9,9 @@ mod branch;
 mod control;
 mod far;
 mod flag;
+mod identify;
 mod interrupt;
+mod io;
 mod mov;
 mod muldiv;
 mod segments;
@@ -41,6 +43,8 @@ pub static GROUPS: &[Group] = &[
     interrupt::ROWS,
     syscall::ROWS,
     control::ROWS,
+    identify::ROWS,
+    io::ROWS,
 ];
 
 /// What no table knows is #UD.
