@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gdbvmx.trace import events, export, show, stats
 from gdbvmx.trace.events import Event
+from gdbvmx.trace.explain import explain
 
 from .errors import CommandError, Status
 from .options import count
@@ -86,7 +87,7 @@ def _show(arguments: argparse.Namespace) -> None:
         chosen = chosen[-arguments.last :]
     print(show.HEADING)
     for event in chosen:
-        print(show.line(event))
+        print(show.line(event, explain))
 
 
 def _export(arguments: argparse.Namespace) -> None:

@@ -79,3 +79,16 @@ def test_failures_are_one_line_and_status_2(gdbvmx, trace, arguments, complaint)
     assert (result.returncode, result.stdout) == (2, "")
     assert complaint in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_show_explains(gdbvmx, trace):
+    io = {"seq": 3, "icount": 50, "vcpu": 0, "kind": "exit", "reason": 30, "qualification": "0x3f80000"}
+    write = {"seq": 4, "icount": 51, "vcpu": 0, "kind": "vmcs_write", "field": "guest_activity_state",
+             "value": "0x1"}  # fmt: skip
+    unknown = {"seq": 5, "icount": 52, "vcpu": 0, "kind": "exit", "reason": 9999, "qualification": "0x1"}
+    with trace.open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in (io, write, unknown))
+    *_, io_line, write_line, unknown_line = gdbvmx("trace", "show", trace).stdout.splitlines()
+    assert "port 0x3f8" in io_line
+    assert write_line.endswith("HLT")
+    assert unknown_line.endswith("qualification=0x1")
