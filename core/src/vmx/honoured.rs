@@ -126,6 +126,8 @@ pub const FEATURES: &[Feature] = &[
     feature::VMX,
     feature::CX16,
     feature::PCID,
+    feature::X2APIC,
+    feature::TSC_DEADLINE,
     feature::FSGSBASE,
     feature::SMEP,
     feature::SMAP,

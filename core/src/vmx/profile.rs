@@ -164,7 +164,8 @@ impl Model {
     }
 
     fn leaves(&self) -> Vec<Leaf> {
-        const LAST_BASIC: u32 = 7;
+        // Leaf 0BH tells the x2APIC ID, and comes with x2APIC mode.
+        let last_basic = if self.has(feature::X2APIC) { 0xb } else { 7 };
         const LAST_EXTENDED: u32 = 0x8000_0008;
         let text = |bytes: &[u8]| {
             bytes
@@ -172,7 +173,7 @@ impl Model {
                 .rev()
                 .fold(0, |word, &byte| word << 8 | u32::from(byte))
         };
-        let mut leaves: Vec<Leaf> = (0..=LAST_BASIC)
+        let mut leaves: Vec<Leaf> = (0..=last_basic)
             .chain(0x8000_0000..=LAST_EXTENDED)
             .map(|leaf| Leaf {
                 leaf,
@@ -186,13 +187,15 @@ impl Model {
         let brand_leaf = |n: usize| [0, 4, 8, 12].map(|i| text(&brand[16 * n + i..16 * n + i + 4]));
         for Leaf { leaf, registers, .. } in &mut leaves {
             *registers = match *leaf {
-                0 => [LAST_BASIC, text(b"Genu"), text(b"ntel"), text(b"ineI")],
+                0 => [last_basic, text(b"Genu"), text(b"ntel"), text(b"ineI")],
                 // Lines of 64 bytes for CLFLUSH, one logical processor; the APIC ID is filled in by the processor.
                 1 => [self.signature, 8 << 8 | 1 << 16, 0, 0],
                 // Cache descriptors: none here, see leaf 4, which has none either.
                 2 => [0x00ff_0001, 0, 0, 0],
                 // MONITOR works on lines of 64 bytes.
                 5 if self.has(feature::MONITOR) => [64, 64, 0, 0],
+                // The level of threads, one to a core; the x2APIC ID is filled in by the processor.
+                0xb => [0, 1, 1 << 8, 0],
                 0x8000_0000 => [LAST_EXTENDED, 0, 0, 0],
                 0x8000_0002..=0x8000_0004 => brand_leaf((*leaf - 0x8000_0002) as usize),
                 // The TSC counts at one rate.
@@ -200,6 +203,16 @@ impl Model {
                 0x8000_0008 => [u32::from(self.physical_address_width) | 48 << 8, 0, 0, 0],
                 _ => [0; 4],
             };
+        }
+        if last_basic == 0xb {
+            // The level of cores: the rest of the x2APIC ID, of 8 bits.
+            let cores = Leaf {
+                leaf: 0xb,
+                subleaf: 1,
+                registers: [8, 1, 2 << 8 | 1, 0],
+            };
+            let at = leaves.partition_point(|row| (row.leaf, row.subleaf) < (cores.leaf, cores.subleaf));
+            leaves.insert(at, cores);
         }
         for feature in self.features {
             if let Some(leaf) = leaves.iter_mut().find(|leaf| leaf.leaf == feature.leaf) {
