@@ -547,15 +547,6 @@ pub struct FieldSet([u64; FieldSet::WORDS]);
 impl FieldSet {
     const WORDS: usize = Field::COUNT.div_ceil(64);
     pub const EMPTY: FieldSet = FieldSet([0; FieldSet::WORDS]);
-    pub const ALL: FieldSet = {
-        let mut set = FieldSet::EMPTY;
-        let mut i = 0;
-        while i < Field::COUNT {
-            set.0[i / 64] |= 1 << (i % 64);
-            i += 1;
-        }
-        set
-    };
 
     pub const fn of(fields: &[Field]) -> FieldSet {
         let mut set = FieldSet::EMPTY;
@@ -581,24 +572,21 @@ impl FieldSet {
         self.0[field.index() / 64] |= 1 << (field.index() % 64);
     }
 
-    pub fn remove(&mut self, field: Field) {
-        self.0[field.index() / 64] &= !(1 << (field.index() % 64));
-    }
-
     pub fn contains(&self, field: Field) -> bool {
         self.0[field.index() / 64] >> (field.index() % 64) & 1 != 0
-    }
-
-    pub fn intersects(&self, other: &FieldSet) -> bool {
-        self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
     }
 
     pub fn is_empty(&self) -> bool {
         self.0 == [0; FieldSet::WORDS]
     }
 
-    pub fn iter(self) -> impl Iterator<Item = Field> {
-        Field::all().filter(move |&field| self.contains(field))
+    /// The fields of the set, in the order of `Field::index`.
+    pub fn iter(&self) -> impl Iterator<Item = Field> + '_ {
+        self.0.iter().enumerate().flat_map(|(i, &word)| {
+            std::iter::successors(Some(word), |rest| Some(rest & (rest - 1)))
+                .take_while(|&rest| rest != 0)
+                .map(move |rest| Field(64 * i as u8 + rest.trailing_zeros() as u8))
+        })
     }
 }
 
@@ -673,7 +661,9 @@ mod tests {
             set.iter().collect::<Vec<_>>(),
             [field::GUEST_RIP, field::VM_INSTRUCTION_ERROR]
         );
-        assert!(set.intersects(&FieldSet::of(&[field::GUEST_RIP])));
-        assert!(!set.intersects(&FieldSet::of(&[field::GUEST_RSP])));
+        assert!(set.contains(field::GUEST_RIP) && !set.contains(field::GUEST_RSP));
+        let all: Vec<Field> = Field::all().collect();
+        assert_eq!(FieldSet::of(&all).iter().collect::<Vec<_>>(), all);
+        assert!(FieldSet::EMPTY.is_empty() && FieldSet::EMPTY.iter().next().is_none());
     }
 }

@@ -35,8 +35,8 @@ pub struct Vmcs {
     values: [u64; Field::COUNT],
     /// The fields that got another value since `accept_changes`.
     changed: FieldSet,
-    /// The modes at `accept_changes`.
-    accepted_modes: Modes,
+    /// The modes at `accept_changes`; None if no entry with this VMCS ever passed.
+    accepted_modes: Option<Modes>,
     #[cfg(test)]
     reads: std::cell::Cell<FieldSet>,
 }
@@ -49,8 +49,8 @@ impl Vmcs {
             launched: false,
             initialised: true,
             values: [0; Field::COUNT],
-            changed: FieldSet::ALL,
-            accepted_modes: Modes::default(),
+            changed: FieldSet::EMPTY,
+            accepted_modes: None,
             #[cfg(test)]
             reads: Default::default(),
         }
@@ -100,17 +100,13 @@ impl Vmcs {
     /// Starts a new list of changed fields; VM entry does so once all its checks have passed.
     pub fn accept_changes(&mut self, modes: Modes) {
         self.changed = FieldSet::EMPTY;
-        self.accepted_modes = modes;
+        self.accepted_modes = Some(modes);
     }
 
     /// The modes in which all checks passed last.
-    pub fn accepted_modes(&self) -> Modes {
+    #[inline]
+    pub fn accepted_modes(&self) -> Option<Modes> {
         self.accepted_modes
-    }
-
-    /// Counts every field as changed, so that no check of the next VM entry is left out.
-    pub fn forget_accepted(&mut self) {
-        self.changed = FieldSet::ALL;
     }
 
     /// Writes launch state and fields behind the first 8 bytes of a region, which are left to the guest.

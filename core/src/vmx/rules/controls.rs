@@ -394,7 +394,7 @@ rules! {
     };
     "control.event.error_code", [ENTRY_INTERRUPTION_INFO GUEST_CR0 SECONDARY_PROCESSOR_BASED_CONTROLS
                                  PRIMARY_PROCESSOR_BASED_CONTROLS] if IF_EVENT, Check {
-        holds: |c, _| wanted_error_code(c).map_or(true, |wanted| wanted == c.event().error_code),
+        holds: |c, _| wanted_error_code(c).is_none_or(|wanted| wanted == c.event().error_code),
         words: |c, f| format!(
             "{}; \u{201c}deliver error code\u{201d} (bit 11) must be {}: only hardware exceptions 8, 10 to 14, 17 and, with \
              CET, 21 have an error code, and none in real-address mode",

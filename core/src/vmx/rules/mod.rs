@@ -18,7 +18,7 @@ mod segments;
 #[cfg(test)]
 pub mod baseline;
 #[cfg(test)]
-mod breaking;
+mod tests;
 
 pub use event::Event;
 pub use msr_load::{msr_list_entry_problem, MsrListUse};
@@ -219,74 +219,76 @@ macro_rules! rules {
 }
 use rules;
 
-/// Rules that follow each other in the processor's order and mostly read the same fields.
-pub struct Block {
-    pub rules: &'static [Rule],
-    /// Evaluated only if one of these fields changed since the last entry that passed all checks.
-    inputs: FieldSet,
-    /// Evaluated at every entry, as a rule looks at memory.
-    always: bool,
+/// The tables in the processor's order, each with what it looks at beside the fields that its rules name.
+static TABLES: &[(&[Rule], Inputs)] = &[
+    (controls::EXECUTION, Inputs::Fields),
+    (controls::VIRTUAL_TPR, Inputs::Memory),
+    (controls::EXECUTION_FEATURES, Inputs::Fields),
+    (controls::EXIT, Inputs::Fields),
+    (controls::ENTRY, Inputs::Fields),
+    (host::REGISTERS, Inputs::Fields),
+    (host::SEGMENTS, Inputs::Fields),
+    (host::ADDRESS_SPACE, Inputs::Fields),
+    (guest::REGISTERS, Inputs::Fields),
+    (segments::SELECTORS_AND_BASES, Inputs::SegmentFields),
+    (segments::VIRTUAL_8086, Inputs::SegmentFields),
+    (segments::ACCESS_RIGHTS, Inputs::SegmentFields),
+    (segments::SYSTEM, Inputs::SegmentFields),
+    (guest::DESCRIPTOR_TABLES, Inputs::Fields),
+    (guest::RIP_AND_RFLAGS, Inputs::Fields),
+    (non_register::ACTIVITY, Inputs::Fields),
+    (non_register::NMI_AND_STI, Inputs::Fields),
+    (non_register::LINK_POINTER, Inputs::Fields),
+    (non_register::LINKED_REGION, Inputs::Memory),
+    (pdptes::IN_FIELDS, Inputs::Fields),
+    (pdptes::IN_MEMORY, Inputs::Memory),
+];
+
+/// When the rules of a table can come to another result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inputs {
+    /// When a field changes that they read.
+    Fields,
+    /// As `Fields`, but they read RFLAGS, which nearly every guest changes, only for VM, which is one of the `Modes`.
+    SegmentFields,
+    /// At any time, as they read memory.
+    Memory,
 }
 
-impl Block {
-    fn of_fields(rules: &'static [Rule]) -> Block {
-        let inputs = rules
-            .iter()
-            .fold(FieldSet::EMPTY, |set, rule| set.union(rule.reads()));
-        Block {
-            rules,
-            inputs,
-            always: false,
-        }
-    }
-
-    fn of_memory(rules: &'static [Rule]) -> Block {
-        Block {
-            always: true,
-            ..Block::of_fields(rules)
-        }
-    }
-
-    /// Segment rules read RFLAGS, which nearly every guest changes, only for VM, which is one of the `Modes`.
-    fn of_segments(rules: &'static [Rule]) -> Block {
-        let mut block = Block::of_fields(rules);
-        block.inputs.remove(field::GUEST_RFLAGS);
-        block
-    }
+/// The rules by the field whose change calls for them, and those that are called for always.
+struct Dependents {
+    by_field: Vec<Vec<&'static Rule>>,
+    always: Vec<&'static Rule>,
 }
 
-/// All rules in the processor's order.
-pub fn blocks() -> &'static [Block] {
-    static BLOCKS: std::sync::OnceLock<Vec<Block>> = std::sync::OnceLock::new();
-    BLOCKS.get_or_init(|| {
-        vec![
-            Block::of_fields(controls::EXECUTION),
-            Block::of_memory(controls::VIRTUAL_TPR),
-            Block::of_fields(controls::EXECUTION_FEATURES),
-            Block::of_fields(controls::EXIT),
-            Block::of_fields(controls::ENTRY),
-            Block::of_fields(host::REGISTERS),
-            Block::of_fields(host::SEGMENTS),
-            Block::of_fields(host::ADDRESS_SPACE),
-            Block::of_fields(guest::REGISTERS),
-            Block::of_segments(segments::SELECTORS_AND_BASES),
-            Block::of_segments(segments::VIRTUAL_8086),
-            Block::of_segments(segments::ACCESS_RIGHTS),
-            Block::of_segments(segments::SYSTEM),
-            Block::of_fields(guest::DESCRIPTOR_TABLES),
-            Block::of_fields(guest::RIP_AND_RFLAGS),
-            Block::of_fields(non_register::ACTIVITY),
-            Block::of_fields(non_register::NMI_AND_STI),
-            Block::of_memory(non_register::LINK_POINTER),
-            Block::of_fields(pdptes::IN_FIELDS),
-            Block::of_memory(pdptes::IN_MEMORY),
-        ]
-    })
+impl Dependents {
+    fn get() -> &'static Dependents {
+        static DEPENDENTS: std::sync::OnceLock<Dependents> = std::sync::OnceLock::new();
+        DEPENDENTS.get_or_init(|| {
+            let mut dependents = Dependents {
+                by_field: vec![Vec::new(); Field::COUNT],
+                always: Vec::new(),
+            };
+            for &(rules, inputs) in TABLES {
+                for rule in rules {
+                    if inputs == Inputs::Memory {
+                        dependents.always.push(rule);
+                        continue;
+                    }
+                    let skipped = (inputs == Inputs::SegmentFields).then_some(field::GUEST_RFLAGS);
+                    for field in rule.reads().iter().filter(|&field| Some(field) != skipped) {
+                        dependents.by_field[field.index()].push(rule);
+                    }
+                }
+            }
+            dependents
+        })
+    }
 }
 
 /// All rules in the processor's order.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    blocks().iter().flat_map(|block| block.rules)
+    TABLES.iter().flat_map(|(rules, _)| *rules)
 }
 
 pub fn by_id(id: &str) -> Option<&'static Rule> {
@@ -296,16 +298,27 @@ pub fn by_id(id: &str) -> Option<&'static Rule> {
 /// The first broken rule in the processor's order: the one that decides the outcome. None lets the entry go on to
 /// load the guest's state.
 ///
-/// Blocks whose fields did not change since `Vmcs::accept_changes` are passed over, so the processor must call that
-/// only after an entry that broke no rule, with the modes of that entry, and on a processor whose capabilities stay.
+/// Only rules whose fields changed since `Vmcs::accept_changes` are looked at, so the processor must call that only
+/// after an entry that broke no rule, with the modes of that entry, and on a processor whose capabilities stay.
 pub fn first_broken(context: &Context) -> Option<&'static Rule> {
-    let changed = context.vmcs.changed();
-    let other_modes = context.vmcs.accepted_modes() != context.modes();
-    blocks()
+    if context.vmcs.accepted_modes() == Some(context.modes()) && !change_broke_a_rule(context) {
+        return None;
+    }
+    all().find(|rule| rule.is_broken(context))
+}
+
+fn change_broke_a_rule(context: &Context) -> bool {
+    let dependents = Dependents::get();
+    let changed = context
+        .vmcs
+        .changed()
         .iter()
-        .filter(|block| block.always || other_modes || block.inputs.intersects(changed))
-        .flat_map(|block| block.rules)
-        .find(|rule| rule.is_broken(context))
+        .flat_map(|field| &dependents.by_field[field.index()]);
+    dependents
+        .always
+        .iter()
+        .chain(changed)
+        .any(|rule| rule.is_broken(context))
 }
 
 /// A broken rule in words.

@@ -273,6 +273,15 @@ rules! {
             found(c, f[0]), c.address_reserved().trailing_zeros()
         ),
     };
+    "guest.vmcs_link.current", [VMCS_LINK_POINTER] if IF_LINKED, Check {
+        holds: |c, f| c.get(f[0]) != c.vmcs.address || c.environment.in_smm,
+        words: |c, f| format!("{}; it must not be the address of the current VMCS itself", found(c, f[0])),
+    };
+}
+
+rules! {
+    /// The region that the VMCS link pointer points to.
+    LINKED_REGION "27.3.1.5" Outcome::EntryFailure(4);
     "guest.vmcs_link.revision", [VMCS_LINK_POINTER] if IF_LINK_READABLE, Check {
         holds: |c, _| linked_revision(c) & !SHADOW_INDICATOR == u64::from(c.capabilities.revision()),
         words: |c, f| format!(
@@ -287,9 +296,5 @@ rules! {
             "{}, where the shadow-VMCS indicator (bit 31) is {}; it must be {}, as \u{201c}VMCS shadowing\u{201d} is",
             found(c, f[0]), linked_revision(c) >> 31, u8::from(c.secondary(secondary::VMCS_SHADOWING))
         ),
-    };
-    "guest.vmcs_link.current", [VMCS_LINK_POINTER] if IF_LINKED, Check {
-        holds: |c, f| c.get(f[0]) != c.vmcs.address || c.environment.in_smm,
-        words: |c, f| format!("{}; it must not be the address of the current VMCS itself", found(c, f[0])),
     };
 }

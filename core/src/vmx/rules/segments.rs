@@ -10,7 +10,7 @@ use crate::vmx::fields::{field::*, Field};
 /// The parts of access rights.
 trait Rights {
     fn kind(self) -> u64;
-    fn is_code_or_data(self) -> bool;
+    fn code_or_data(self) -> bool;
     fn dpl(self) -> u64;
     fn unusable(self) -> bool;
 }
@@ -19,7 +19,7 @@ impl Rights for u64 {
     fn kind(self) -> u64 {
         self & 15
     }
-    fn is_code_or_data(self) -> bool {
+    fn code_or_data(self) -> bool {
         self >> 4 & 1 != 0
     }
     fn dpl(self) -> u64 {
@@ -201,7 +201,7 @@ const DATA_TYPE: Check = Check {
 };
 
 const CODE_OR_DATA: Check = Check {
-    holds: |c, f| c.get(f[0]).is_code_or_data(),
+    holds: |c, f| c.get(f[0]).code_or_data(),
     words: |c, f| format!("{}; S (bit 4) must be 1, for code or data", found(c, f[0])),
 };
 
@@ -407,7 +407,7 @@ const LDTR_TYPE: Check = Check {
 };
 
 const SYSTEM_SEGMENT: Check = Check {
-    holds: |c, f| !c.get(f[0]).is_code_or_data(),
+    holds: |c, f| !c.get(f[0]).code_or_data(),
     words: |c, f| format!("{}; S (bit 4) must be 0, for a system segment", found(c, f[0])),
 };
 
