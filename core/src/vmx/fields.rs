@@ -583,7 +583,7 @@ impl FieldSet {
     /// The fields of the set, in the order of `Field::index`.
     pub fn iter(&self) -> impl Iterator<Item = Field> + '_ {
         self.0.iter().enumerate().flat_map(|(i, &word)| {
-            std::iter::successors(Some(word), |rest| Some(rest & (rest - 1)))
+            std::iter::successors(Some(word), |rest| Some(rest & rest.wrapping_sub(1)))
                 .take_while(|&rest| rest != 0)
                 .map(move |rest| Field(64 * i as u8 + rest.trailing_zeros() as u8))
         })
