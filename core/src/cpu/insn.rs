@@ -18,6 +18,8 @@ pub mod flag {
     pub const LOCK: u8 = 1 << 3;
     pub const REP: u8 = 1 << 4;
     pub const REPNE: u8 = 1 << 5;
+    /// There is a memory operand, explicit or implied.
+    pub const MEMORY: u8 = 1 << 6;
 }
 
 /// What an effective address is cut to, by the two low bits of `Insn::flags`.
@@ -76,7 +78,6 @@ impl Cpu {
         sum & insn.address_mask()
     }
 
-    #[inline(always)]
     /// RIP of the instruction.
     #[inline(always)]
     pub fn ip(&self, insn: &Insn) -> u64 {

@@ -40,6 +40,8 @@ pub enum Stop {
     Fault,
     /// `Cpu::vmx.exit` holds a VM exit to take.
     Exit,
+    /// The instruction is complete and another world runs: RIP, RFLAGS and all else are what it begins with.
+    World,
 }
 
 pub type Done = Result<(), Stop>;

@@ -92,11 +92,15 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
             return TurnEnd::Breakpoint;
         }
         leave_breakpoint = false;
-        let stepping = cpu.flags.has(flags::TF | flags::RF) || cpu.shadow != Shadow::None;
+        let trapped = cpu.vmx.single_steps();
+        let stepping = trapped || cpu.flags.has(flags::TF | flags::RF) || cpu.shadow != Shadow::None;
         if stepping || code.block(first).insns.len() == 1 {
             step(cpu, bus, code, first);
         } else {
             chain(cpu, bus, code, first, until);
+        }
+        if trapped {
+            cpu.vmx.mtf_pending = cpu.vmx.guest;
         }
     }
 }
@@ -168,7 +172,7 @@ fn step(cpu: &mut Cpu, bus: &mut Bus, code: &CodeCache, id: BlockId) {
     let (trap, resume, shadow) = (cpu.flags.has(flags::TF), cpu.flags.has(flags::RF), cpu.shadow);
     cpu.regs[BLOCK_RIP] = cpu.rip;
     let done = alone(cpu, bus, &insn);
-    if matches!(done, Err(Stop::Fault | Stop::Exit)) {
+    if matches!(done, Err(Stop::Fault | Stop::Exit | Stop::World)) {
         return finish(cpu, bus, &insn, done);
     }
     // STI and a load of SS hold interrupts back for one instruction only, and RF instruction breakpoints.
@@ -214,6 +218,7 @@ fn finish(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, done: Done) {
                 cpu.rip = cpu.next_ip(insn);
             }
         }
+        Err(Stop::World) => cpu.icount += 1,
         // A part of a repeated instruction counts like an instruction, or time would stand still in a long one.
         Err(Stop::Again) => {
             cpu.icount += 1;
@@ -252,25 +257,25 @@ fn between_instructions(cpu: &mut Cpu, bus: &mut Bus, mask_interrupts: bool) -> 
         return Ok(Ready::Again);
     }
     match cpu.activity {
-        Activity::Shutdown => return Ok(Ready::Shutdown),
+        // A guest that has shut down can still exit.
+        Activity::Shutdown if !cpu.vmx.guest => return Ok(Ready::Shutdown),
         Activity::WaitForSipi => return Ok(Ready::Idle),
-        Activity::Active | Activity::Halted => {}
+        _ => {}
+    }
+    if cpu.vmx.guest {
+        vmx::boundary::trap(cpu, bus)?;
     }
     if cpu.pending_debug != 0 && cpu.shadow != Shadow::MovSs {
         let dr6 = std::mem::take(&mut cpu.pending_debug);
         cpu.activity = Activity::Active;
-        return Err(cpu.debug_exception(dr6));
+        return Err(cpu.debug_exception(dr6 & !vmx::guest_state::PENDING_ENABLED));
     }
     if cpu.vmx.guest {
         vmx::boundary::check(cpu, bus)?;
     }
     // A halted processor would never go on without an interrupt.
     if mask_interrupts && cpu.activity == Activity::Active {
-        return Ok(if cpu.activity == Activity::Halted {
-            Ready::Idle
-        } else {
-            Ready::Run
-        });
+        return Ok(Ready::Run);
     }
     if bus.signals[cpu.id].nmi && cpu.shadow != Shadow::MovSs && nmi_allowed(cpu, bus)? {
         bus.signals[cpu.id].nmi = false;
@@ -278,16 +283,19 @@ fn between_instructions(cpu: &mut Cpu, bus: &mut Bus, mask_interrupts: bool) -> 
         cpu.nmi_blocked = true;
         return deliver::deliver(cpu, bus, Fault::of(EventKind::Nmi, vector::NMI)).map(|()| Ready::Again);
     }
+    if cpu.vmx.guest {
+        vmx::boundary::interrupt_window(cpu)?;
+    }
     if bus.interrupt_pending(cpu.id) && interrupt_allowed(cpu, bus)? {
         let vector = bus.acknowledge(cpu.id);
         cpu.activity = Activity::Active;
         return deliver::deliver(cpu, bus, Fault::of(EventKind::ExternalInterrupt, vector))
             .map(|()| Ready::Again);
     }
-    Ok(if cpu.activity == Activity::Halted {
-        Ready::Idle
-    } else {
+    Ok(if cpu.activity == Activity::Active {
         Ready::Run
+    } else {
+        Ready::Idle
     })
 }
 

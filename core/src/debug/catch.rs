@@ -86,6 +86,14 @@ impl Catches {
         }
     }
 
+    /// Whether writes to VMCS fields are of interest.
+    #[inline]
+    pub fn watches_fields(&self) -> bool {
+        self.list
+            .iter()
+            .any(|(_, catch)| matches!(catch, Catch::Field(_)))
+    }
+
     pub fn on_entry(&mut self) {
         self.note(|catch| *catch == Catch::Entry);
     }

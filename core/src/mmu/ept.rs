@@ -1,8 +1,191 @@
-//! Extended page tables (SDM vol. 3, 29.3): the second translation of a guest.
+//! Extended page tables (SDM vol. 3, 29.3): the second translation of a guest. One walker serves the processor, which
+//! sets accessed and dirty flags and exits, and the debugger, which changes nothing and wants to see every level.
 
-use super::paging::{Kind, Leaf};
+use super::paging::{Kind, Leaf, Step, Tables};
 use crate::cpu::{Cpu, Stop};
 use crate::platform::Bus;
+use crate::vmx::capability::{ept_vpid, Capabilities};
+use crate::vmx::cause::Cause;
+use crate::vmx::reasons::reason;
+use crate::vmx::state::{Exit, SavedRf};
+
+/// Rights, as in bits 2:0 of an entry.
+pub const READ: u64 = 1 << 0;
+pub const WRITE: u64 = 1 << 1;
+pub const EXECUTE: u64 = 1 << 2;
+const RIGHTS: u64 = READ | WRITE | EXECUTE;
+const LARGE: u64 = 1 << 7;
+const ACCESSED: u64 = 1 << 8;
+const DIRTY: u64 = 1 << 9;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// Bit 6 of the EPT pointer.
+const POINTER_ACCESSED_DIRTY: u64 = 1 << 6;
+
+/// Bits of the exit qualification of an EPT violation (SDM vol. 3, table 28-7).
+const LINEAR_VALID: u64 = 1 << 7;
+const TRANSLATED: u64 = 1 << 8;
+const USER_ADDRESS: u64 = 1 << 9;
+const WRITABLE_ADDRESS: u64 = 1 << 10;
+const EXECUTE_DISABLE_ADDRESS: u64 = 1 << 11;
+const NMI_UNBLOCKING: u64 = 1 << 12;
+
+/// Whether VM entry takes `pointer` as an EPT pointer (SDM vol. 3, 27.2.1.1). `width` is that of physical addresses.
+pub fn pointer_is_valid(capabilities: &Capabilities, width: u32, pointer: u64) -> bool {
+    let has = |bit| capabilities.ept_vpid() & bit != 0;
+    let memory_type = match pointer & 7 {
+        0 => has(ept_vpid::MEMORY_TYPE_UC),
+        6 => has(ept_vpid::MEMORY_TYPE_WB),
+        _ => false,
+    };
+    let levels = match pointer >> 3 & 7 {
+        3 => has(ept_vpid::WALK_4),
+        4 => has(ept_vpid::WALK_5),
+        _ => false,
+    };
+    memory_type
+        && levels
+        && (pointer & POINTER_ACCESSED_DIRTY == 0 || has(ept_vpid::ACCESSED_DIRTY))
+        && (pointer & 1 << 7 == 0 || has(ept_vpid::SUPERVISOR_SHADOW_STACK))
+        && pointer & 0xf00 == 0
+        && pointer >> width == 0
+}
+
+/// What rules a walk.
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    /// The EPT pointer.
+    pub pointer: u64,
+    pub maxphyaddr: u32,
+    pub execute_only: bool,
+    pub pages_1g: bool,
+}
+
+impl Control {
+    pub fn new(pointer: u64, cpu: &Cpu) -> Control {
+        let offered = cpu.profile.capabilities().ept_vpid();
+        Control {
+            pointer,
+            maxphyaddr: cpu.maxphyaddr(),
+            execute_only: offered & ept_vpid::EXECUTE_ONLY != 0,
+            pages_1g: offered & ept_vpid::PAGES_1G != 0,
+        }
+    }
+
+    fn accessed_dirty(&self) -> bool {
+        self.pointer & POINTER_ACCESSED_DIRTY != 0
+    }
+
+    /// Whether an entry that is present is malformed (SDM vol. 3, 29.3.3.1).
+    fn misconfigured(&self, level: u8, entry: u64, leaf: bool) -> bool {
+        let rights = entry & RIGHTS;
+        if rights & READ == 0 && (rights & WRITE != 0 || !self.execute_only) {
+            return true;
+        }
+        let mut reserved = ADDRESS & !((1 << self.maxphyaddr) - 1);
+        if leaf {
+            reserved |= ((1 << (12 + 9 * (level - 1))) - 1) & ADDRESS;
+            if matches!(entry >> 3 & 7, 2 | 3 | 7) {
+                return true;
+            }
+        } else {
+            // Of a table's reference bits 6:3 are 0; bit 7 too, or it would be a page.
+            reserved |= 0xf8;
+        }
+        entry & reserved != 0
+    }
+}
+
+/// A guest-physical address translated.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Host-physical, of the byte.
+    pub physical: u64,
+    pub page_bytes: u64,
+    /// What all entries of the walk allow.
+    pub rights: u64,
+    /// A write needs no further flag in the tables.
+    pub dirty: bool,
+}
+
+/// Why there is no translation.
+#[derive(Clone, Copy, Debug)]
+pub enum Failure<E> {
+    /// `rights`: what all entries together allow. The step is the first entry that denies the access.
+    Violation {
+        rights: u64,
+        by: Step,
+    },
+    Misconfiguration {
+        by: Step,
+    },
+    Tables(E),
+}
+
+/// Translates guest-physical `address` for an access that needs `wanted` (`READ`, `WRITE`, `EXECUTE`).
+pub fn walk<T: Tables>(
+    control: &Control,
+    tables: &mut T,
+    address: u64,
+    wanted: u64,
+) -> Result<Page, Failure<T::Error>> {
+    let mut level = (control.pointer >> 3 & 7) as u8 + 1;
+    let mut table = control.pointer & ADDRESS & ((1 << control.maxphyaddr) - 1);
+    let mut rights = RIGHTS;
+    let mut denied = None;
+    // An address that the levels do not reach is not mapped.
+    let beyond = address >> (12 + 9 * level as u32) != 0;
+    loop {
+        let shift = 12 + 9 * (level as u32 - 1);
+        let at = table + (address >> shift & 0x1ff) * 8;
+        let entry = tables.load(at, 8).map_err(Failure::Tables)?;
+        let step = Step {
+            level,
+            address: at,
+            entry,
+        };
+        tables.step(step);
+        if entry & RIGHTS == 0 || beyond {
+            return Err(Failure::Violation { rights: 0, by: step });
+        }
+        let large = entry & LARGE != 0 && (level == 2 || level == 3 && control.pages_1g);
+        let leaf = level == 1 || large;
+        if control.misconfigured(level, entry, leaf) {
+            return Err(Failure::Misconfiguration { by: step });
+        }
+        rights &= entry;
+        if wanted & !entry & RIGHTS != 0 {
+            denied.get_or_insert(step);
+        }
+        if !leaf {
+            if control.accessed_dirty() && entry & ACCESSED == 0 {
+                tables.store(at, 8, entry | ACCESSED).map_err(Failure::Tables)?;
+            }
+            table = entry & ADDRESS;
+            level -= 1;
+            continue;
+        }
+        if let Some(by) = denied {
+            return Err(Failure::Violation { rights, by });
+        }
+        let mut dirty = true;
+        if control.accessed_dirty() {
+            let write = wanted & WRITE != 0;
+            let flags = ACCESSED | if write { DIRTY } else { 0 };
+            if entry & flags != flags {
+                tables.store(at, 8, entry | flags).map_err(Failure::Tables)?;
+            }
+            dirty = write || entry & DIRTY != 0;
+        }
+        let page_bytes = 1u64 << shift;
+        return Ok(Page {
+            physical: entry & ADDRESS & !(page_bytes - 1) | address & (page_bytes - 1),
+            page_bytes,
+            rights,
+            dirty,
+        });
+    }
+}
 
 /// A guest-physical page translated, and what the translation allows without a further look.
 #[derive(Clone, Copy, Debug)]
@@ -14,30 +197,169 @@ pub struct Mapped {
     pub fetch: bool,
 }
 
+/// The tables as the processor reads them. There is no failure: outside RAM every bit reads as 1.
+struct Physical<'a> {
+    cpu: usize,
+    bus: &'a mut Bus,
+}
+
+impl Tables for Physical<'_> {
+    type Error = Stop;
+
+    fn load(&mut self, address: u64, bytes: u64) -> Result<u64, Stop> {
+        Ok(self.bus.read_physical(self.cpu, address, bytes))
+    }
+    fn store(&mut self, address: u64, bytes: u64, entry: u64) -> Result<(), Stop> {
+        self.bus.write_physical(self.cpu, address, bytes, entry);
+        Ok(())
+    }
+}
+
+/// What an access was made for: it decides the qualification's bits from 7 up.
+enum Purpose<'a> {
+    /// The translation of a linear address.
+    Final { linear: u64, leaf: &'a Leaf },
+    /// A guest paging-structure entry, on the way to translating `linear`.
+    Table { linear: u64 },
+    /// No linear address: the PDPTEs of a MOV to CR3.
+    Physical,
+}
+
+fn run(
+    cpu: &mut Cpu,
+    bus: &mut Bus,
+    pointer: u64,
+    address: u64,
+    wanted: u64,
+    purpose: Purpose,
+) -> Result<Page, Stop> {
+    let control = Control::new(pointer, cpu);
+    let mut tables = Physical { cpu: cpu.id, bus };
+    match walk(&control, &mut tables, address, wanted) {
+        Ok(page) => Ok(page),
+        Err(Failure::Tables(stop)) => Err(stop),
+        Err(Failure::Violation { rights, by }) => Err(violation(cpu, address, wanted, rights, by, purpose)),
+        Err(Failure::Misconfiguration { by }) => {
+            cpu.vmx.exit = Exit {
+                reason: reason::EPT_MISCONFIGURATION as u32,
+                guest_physical: address,
+                rf: SavedRf::Set,
+                cause: cause(by),
+                ..Exit::default()
+            };
+            Err(Stop::Exit)
+        }
+    }
+}
+
+fn cause(by: Step) -> Cause {
+    Cause::Ept {
+        level: by.level,
+        address: by.address,
+        entry: by.entry,
+    }
+}
+
+#[cold]
+fn violation(cpu: &mut Cpu, address: u64, wanted: u64, rights: u64, by: Step, purpose: Purpose) -> Stop {
+    let mut qualification = wanted | rights << 3;
+    let mut guest_linear = 0;
+    match purpose {
+        Purpose::Final { linear, leaf } => {
+            qualification |= LINEAR_VALID | TRANSLATED;
+            guest_linear = linear;
+            if cpu.profile.capabilities().ept_vpid() & ept_vpid::ADVANCED_EXIT_INFORMATION != 0 {
+                let mut set = |on, bit| qualification |= if on { bit } else { 0 };
+                set(leaf.user, USER_ADDRESS);
+                set(leaf.writable, WRITABLE_ADDRESS);
+                set(!leaf.executable, EXECUTE_DISABLE_ADDRESS);
+            }
+        }
+        Purpose::Table { linear } => {
+            qualification |= LINEAR_VALID;
+            guest_linear = linear;
+        }
+        Purpose::Physical => {}
+    }
+    if cpu.vmx.iret_unblocked && cpu.vmx.vectoring.is_none() {
+        qualification |= NMI_UNBLOCKING;
+    }
+    cpu.vmx.exit = Exit {
+        reason: reason::EPT_VIOLATION as u32,
+        qualification,
+        guest_linear,
+        guest_physical: address,
+        rf: SavedRf::Set,
+        cause: cause(by),
+        ..Exit::default()
+    };
+    Stop::Exit
+}
+
 /// Translates the guest-physical address of a final access.
 pub fn translate(
-    _cpu: &mut Cpu,
-    _bus: &mut Bus,
+    cpu: &mut Cpu,
+    bus: &mut Bus,
     physical: u64,
-    _linear: u64,
-    _kind: Kind,
-    _leaf: &Leaf,
+    linear: u64,
+    kind: Kind,
+    leaf: &Leaf,
 ) -> Result<Mapped, Stop> {
-    Ok(Mapped {
+    let Some(pointer) = cpu.vmx.ept_pointer else {
+        return Ok(Mapped {
+            physical,
+            read: true,
+            write: true,
+            fetch: true,
+        });
+    };
+    let wanted = match kind {
+        Kind::Read => READ,
+        Kind::Write => WRITE,
+        Kind::Fetch => EXECUTE,
+    };
+    let page = run(
+        cpu,
+        bus,
+        pointer,
         physical,
-        read: true,
-        write: true,
-        fetch: true,
+        wanted,
+        Purpose::Final { linear, leaf },
+    )?;
+    Ok(Mapped {
+        physical: page.physical,
+        read: page.rights & READ != 0,
+        write: page.rights & WRITE != 0 && page.dirty,
+        fetch: page.rights & EXECUTE != 0,
     })
 }
 
-/// Translates the guest-physical address of a paging-structure entry.
+/// Translates the guest-physical address of a paging-structure entry. With accessed and dirty flags for EPT every such
+/// access counts as a write (SDM vol. 3, 29.3.5).
 pub fn translate_table(
-    _cpu: &mut Cpu,
-    _bus: &mut Bus,
+    cpu: &mut Cpu,
+    bus: &mut Bus,
     physical: u64,
-    _linear: u64,
-    _write: bool,
+    linear: u64,
+    write: bool,
 ) -> Result<u64, Stop> {
-    Ok(physical)
+    let Some(pointer) = cpu.vmx.ept_pointer else {
+        return Ok(physical);
+    };
+    let write = write || pointer & POINTER_ACCESSED_DIRTY != 0;
+    let wanted = READ | if write { WRITE } else { 0 };
+    run(cpu, bus, pointer, physical, wanted, Purpose::Table { linear }).map(|page| page.physical)
+}
+
+/// Reads 8 bytes at an address that is physical to the running program and that no linear address stands for.
+pub fn read_physical(cpu: &mut Cpu, bus: &mut Bus, physical: u64) -> Result<u64, Stop> {
+    let host = match cpu.vmx.ept_pointer {
+        None => physical,
+        Some(pointer) => {
+            let write = pointer & POINTER_ACCESSED_DIRTY != 0;
+            let wanted = READ | if write { WRITE } else { 0 };
+            run(cpu, bus, pointer, physical, wanted, Purpose::Physical)?.physical
+        }
+    };
+    Ok(bus.read_physical(cpu.id, host, 8))
 }

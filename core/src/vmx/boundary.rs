@@ -1,30 +1,125 @@
 //! What VMX looks at between two instructions of a guest, in the order of SDM vol. 3, 26.2 and 7.9. All of these are
 //! called in VMX non-root operation only; each asks for its exit by `Err(Stop::Exit)`.
 
-use crate::cpu::{Cpu, Stop};
+use super::cause::Cause;
+use super::controls::{exit as exit_control, pin, primary, Word};
+use super::exit::VALID;
+use super::force;
+use super::reasons::reason;
+use super::state::{Exit, SavedRf};
+use crate::cpu::exception::{vector, EventKind};
+use crate::cpu::{flags, Activity, Cpu, Done, Shadow, Stop};
 use crate::platform::Bus;
 
-/// Exits that come before NMIs and interrupts: forced ones, MTF, the preemption timer, NMI and interrupt windows.
-pub fn check(_cpu: &mut Cpu, _bus: &mut Bus) -> Result<(), Stop> {
+/// An exit that no instruction causes.
+pub(super) fn asynchronous(cpu: &mut Cpu, reason: u16, cause: Cause) -> Stop {
+    cpu.vmx.exit = Exit {
+        reason: reason as u32,
+        rf: SavedRf::Keep,
+        cause,
+        ..Exit::default()
+    };
+    Stop::Exit
+}
+
+/// What comes before debug traps: the exits that a debugger forces, and the monitor trap flag.
+pub fn trap(cpu: &mut Cpu, bus: &mut Bus) -> Done {
+    cpu.vmx.iret_unblocked = false;
+    force::check(cpu, bus)?;
+    if std::mem::take(&mut cpu.vmx.mtf_pending) {
+        let cause = Cause::Control(Word::Primary, primary::MONITOR_TRAP_FLAG);
+        return Err(asynchronous(cpu, reason::MONITOR_TRAP_FLAG, cause));
+    }
+    Ok(())
+}
+
+/// What comes between debug traps and NMIs: the preemption timer and the NMI window.
+pub fn check(cpu: &mut Cpu, bus: &mut Bus) -> Done {
+    if cpu.vmx.timer.is_some_and(|deadline| deadline <= bus.clock) && cpu.activity != Activity::WaitForSipi {
+        return Err(asynchronous(cpu, reason::PREEMPTION_TIMER, Cause::Timer));
+    }
+    let window = cpu.vmx.controls.primary & primary::NMI_WINDOW_EXITING != 0;
+    if window && !cpu.nmi_blocked && cpu.shadow != Shadow::MovSs && cpu.activity != Activity::WaitForSipi {
+        let cause = Cause::Control(Word::Primary, primary::NMI_WINDOW_EXITING);
+        return Err(asynchronous(cpu, reason::NMI_WINDOW, cause));
+    }
     Ok(())
 }
 
 /// An NMI is pending: exits, or says whether the guest may take it now.
-pub fn nmi(cpu: &mut Cpu, _bus: &mut Bus) -> Result<bool, Stop> {
-    Ok(!cpu.nmi_blocked)
+pub fn nmi(cpu: &mut Cpu, bus: &mut Bus) -> Result<bool, Stop> {
+    let pins = cpu.vmx.controls.pin;
+    let blocked = cpu.nmi_blocked && pins & pin::VIRTUAL_NMIS == 0;
+    if blocked || cpu.activity == Activity::WaitForSipi {
+        return Ok(false);
+    }
+    if pins & pin::NMI_EXITING == 0 {
+        return Ok(true);
+    }
+    bus.signals[cpu.id].nmi = false;
+    cpu.vmx.exit = Exit {
+        reason: reason::EXCEPTION_OR_NMI as u32,
+        interruption_info: VALID | (EventKind::Nmi as u32) << 8 | vector::NMI as u32,
+        rf: SavedRf::Keep,
+        cause: Cause::Control(Word::Pin, pin::NMI_EXITING),
+        ..Exit::default()
+    };
+    Err(Stop::Exit)
+}
+
+/// After NMIs: the interrupt window.
+pub fn interrupt_window(cpu: &mut Cpu) -> Done {
+    let open = cpu.vmx.controls.primary & primary::INTERRUPT_WINDOW_EXITING != 0
+        && cpu.flags.has(flags::IF)
+        && cpu.shadow == Shadow::None
+        && matches!(cpu.activity, Activity::Active | Activity::Halted);
+    if open {
+        let cause = Cause::Control(Word::Primary, primary::INTERRUPT_WINDOW_EXITING);
+        return Err(asynchronous(cpu, reason::INTERRUPT_WINDOW, cause));
+    }
+    Ok(())
 }
 
 /// An external interrupt is pending: exits, or says whether the guest may take it now.
-pub fn interrupt(cpu: &mut Cpu, _bus: &mut Bus) -> Result<bool, Stop> {
-    Ok(cpu.flags.has(crate::cpu::flags::IF) && cpu.shadow == crate::cpu::Shadow::None)
+pub fn interrupt(cpu: &mut Cpu, bus: &mut Bus) -> Result<bool, Stop> {
+    if matches!(cpu.activity, Activity::Shutdown | Activity::WaitForSipi) {
+        return Ok(false);
+    }
+    if cpu.vmx.controls.pin & pin::EXTERNAL_INTERRUPT_EXITING == 0 {
+        return Ok(cpu.flags.has(flags::IF) && cpu.shadow == Shadow::None);
+    }
+    let mut interruption_info = 0;
+    if cpu.vmx.controls.exit & exit_control::ACKNOWLEDGE_INTERRUPT_ON_EXIT != 0 {
+        interruption_info = VALID | bus.acknowledge(cpu.id) as u32;
+    }
+    cpu.vmx.exit = Exit {
+        reason: reason::EXTERNAL_INTERRUPT as u32,
+        interruption_info,
+        rf: SavedRf::Keep,
+        cause: Cause::Control(Word::Pin, pin::EXTERNAL_INTERRUPT_EXITING),
+        ..Exit::default()
+    };
+    Err(Stop::Exit)
 }
 
 /// INIT always exits.
-pub fn init(_cpu: &mut Cpu, _bus: &mut Bus) -> Result<(), Stop> {
-    Ok(())
+pub fn init(cpu: &mut Cpu, bus: &mut Bus) -> Done {
+    if cpu.activity == Activity::WaitForSipi {
+        return Ok(());
+    }
+    bus.signals[cpu.id].init = false;
+    Err(asynchronous(cpu, reason::INIT_SIGNAL, Cause::Signal))
 }
 
 /// SIPI exits in the wait-for-SIPI state.
-pub fn sipi(_cpu: &mut Cpu, _bus: &mut Bus, _vector: u8) -> Result<(), Stop> {
-    Ok(())
+pub fn sipi(cpu: &mut Cpu, bus: &mut Bus, vector: u8) -> Done {
+    bus.signals[cpu.id].sipi = None;
+    cpu.vmx.exit = Exit {
+        reason: reason::START_UP_IPI as u32,
+        qualification: vector as u64,
+        rf: SavedRf::Keep,
+        cause: Cause::Signal,
+        ..Exit::default()
+    };
+    Err(Stop::Exit)
 }

@@ -5,19 +5,31 @@
 
 pub mod boundary;
 pub mod capability;
+pub mod cause;
 pub mod controls;
 pub mod cpuid_features;
 pub mod describe;
+pub mod entry;
 pub mod errors;
 pub mod exit;
+pub mod fail;
 pub mod fields;
+pub mod force;
+pub mod guest_state;
 pub mod honoured;
+pub mod host_state;
+pub mod instructions;
 pub mod intercept;
+pub mod invalidate;
+pub mod msr_list;
+pub mod operand;
 pub mod profile;
 pub mod qualification;
 pub mod reasons;
+pub mod record;
 pub mod rules;
 pub mod state;
 pub mod vmcs;
+pub mod vmfunc;
 
 pub use state::{Exit, VmxState};

@@ -45,6 +45,7 @@ pub static GROUPS: &[Group] = &[
     control::ROWS,
     identify::ROWS,
     io::ROWS,
+    crate::vmx::instructions::ROWS,
 ];
 
 /// What no table knows is #UD.

@@ -1,0 +1,56 @@
+//! What made a VM exit happen.
+
+use super::controls::Word;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// Every guest exits here, whatever its VMCS says.
+    #[default]
+    Always,
+    /// A control bit (given as a mask) that is 1.
+    Control(Word, u64),
+    /// A control bit that is 0.
+    ControlClear(Word, u64),
+    /// The bit of an I/O bitmap: host-physical address of its byte, number in the byte, and the port.
+    IoBitmap { byte: u64, bit: u8, port: u16 },
+    /// An access to several ports that wraps around 0xFFFF, with I/O bitmaps in use.
+    IoWrap { port: u16 },
+    /// The bit of the MSR bitmap.
+    MsrBitmap {
+        byte: u64,
+        bit: u8,
+        msr: u32,
+        write: bool,
+    },
+    /// An MSR that the MSR bitmap has no bit for.
+    MsrOutside { msr: u32 },
+    /// Bits that the host owns and that `value` would give another value than the read shadow has.
+    CrMask {
+        cr: u8,
+        mask: u64,
+        shadow: u64,
+        value: u64,
+    },
+    /// None of the CR3-target values in use is this one.
+    Cr3Targets { value: u64, count: u64 },
+    /// The vector's bit of the exception bitmap is 1.
+    ExceptionBitmap { vector: u8 },
+    /// #PF: the bit of the exception bitmap is `bit`, and the masked error code equals the match value or not.
+    PageFault {
+        error_code: u32,
+        mask: u32,
+        matching: u32,
+        bit: bool,
+    },
+    /// The EPT entry at host-physical `address` allows too little, or is not present (violation), or is malformed
+    /// (misconfiguration).
+    Ept { level: u8, address: u64, entry: u64 },
+    /// The VMX-preemption timer counted down to 0.
+    Timer,
+    /// An event that is not blocked, and that no control is asked about.
+    Signal,
+    /// VMFUNC with a function or a parameter that is not enabled.
+    VmFunction { function: u32, parameter: u32 },
+    /// The debugger asked for it.
+    Forced,
+}

@@ -1,0 +1,130 @@
+//! Exits that the debugger asks for: architecturally valid ones, with defaults for what was not set.
+
+use super::cause::Cause;
+use super::exit::{ERROR_CODE_VALID, VALID};
+use super::reasons::{reason, ExitReason, Qualification};
+use super::state::{Exit, SavedRf};
+use crate::cpu::exception::{vector, EventKind};
+use crate::cpu::{Cpu, Done, Stop};
+use crate::debug::catch::Forced;
+use crate::platform::Bus;
+
+/// An EPT violation by a data read that EPT maps nowhere, while translating a linear address.
+const DEFAULT_EPT_VIOLATION: u64 = 0x181;
+/// The vector of an external interrupt that nobody named.
+const DEFAULT_VECTOR: u32 = 0x20;
+
+/// Takes the exit that is asked for, if one is: at this boundary of the guest.
+#[inline]
+pub fn check(cpu: &mut Cpu, bus: &mut Bus) -> Done {
+    if bus.debug.catches.forced.is_none() {
+        return Ok(());
+    }
+    take(cpu, bus)
+}
+
+#[cold]
+fn take(cpu: &mut Cpu, bus: &mut Bus) -> Done {
+    let forced = &mut bus.debug.catches.forced;
+    let Some((reason, wanted)) = forced.as_ref().and_then(|it| Some((it.reason?, it.clone()))) else {
+        return Ok(());
+    };
+    *forced = None;
+    cpu.vmx.exit = exit(reason, &wanted, cpu.rip);
+    Err(Stop::Exit)
+}
+
+/// The exit, with the defaults that make it one that a processor could have taken at `rip`.
+fn exit(reason: u32, wanted: &Forced, rip: u64) -> Exit {
+    let row = ExitReason::by_number(reason as u16);
+    let kind = row.map_or(Qualification::None, |row| row.qualification);
+    let default_info = default_interruption(reason);
+    let interruption_info = wanted.interruption_info.map_or(default_info, |info| info | VALID);
+    let linear = match kind {
+        Qualification::EptViolation => rip,
+        _ => 0,
+    };
+    let length = if is_instruction(reason) { 2 } else { 0 };
+    Exit {
+        reason,
+        qualification: wanted
+            .qualification
+            .unwrap_or_else(|| default_qualification(kind, reason, interruption_info, rip)),
+        instruction_length: wanted.instruction_length.unwrap_or(length),
+        instruction_info: wanted.instruction_info.unwrap_or(0),
+        guest_linear: wanted.guest_linear.unwrap_or(linear),
+        guest_physical: wanted.guest_physical.unwrap_or(0),
+        interruption_info: match wanted.interruption_error_code {
+            Some(_) => interruption_info | ERROR_CODE_VALID,
+            None => interruption_info,
+        },
+        interruption_error_code: wanted.interruption_error_code.unwrap_or(0),
+        rf: SavedRf::Keep,
+        cause: Cause::Forced,
+    }
+}
+
+/// External interrupts and exceptions carry the event: an interrupt, or #UD.
+fn default_interruption(basic: u32) -> u32 {
+    match basic as u16 {
+        reason::EXTERNAL_INTERRUPT => VALID | DEFAULT_VECTOR,
+        reason::EXCEPTION_OR_NMI => {
+            VALID | (EventKind::HardwareException as u32) << 8 | vector::INVALID_OPCODE as u32
+        }
+        _ => 0,
+    }
+}
+
+fn default_qualification(kind: Qualification, basic: u32, info: u32, rip: u64) -> u64 {
+    match kind {
+        Qualification::EptViolation => DEFAULT_EPT_VIOLATION,
+        // MOV to CR0 from RAX; OUT of a byte to port 0x80 in an immediate; MOV to DR7 from RAX.
+        Qualification::CrAccess => 0,
+        Qualification::Io => 0x80 << 16 | 1 << 6,
+        Qualification::MovDr => 7,
+        Qualification::MsrLoadEntry => 1,
+        Qualification::Event
+            if basic == reason::EXCEPTION_OR_NMI as u32 && info as u8 == vector::PAGE_FAULT =>
+        {
+            rip
+        }
+        _ => 0,
+    }
+}
+
+/// Whether an instruction causes the exit, so that its length is recorded.
+fn is_instruction(basic: u32) -> bool {
+    const EVENTS: [u16; 20] = [
+        reason::EXCEPTION_OR_NMI,
+        reason::EXTERNAL_INTERRUPT,
+        reason::TRIPLE_FAULT,
+        reason::INIT_SIGNAL,
+        reason::START_UP_IPI,
+        reason::IO_SMI,
+        reason::OTHER_SMI,
+        reason::INTERRUPT_WINDOW,
+        reason::NMI_WINDOW,
+        reason::MONITOR_TRAP_FLAG,
+        reason::TPR_BELOW_THRESHOLD,
+        reason::VIRTUALIZED_EOI,
+        reason::EPT_VIOLATION,
+        reason::EPT_MISCONFIGURATION,
+        reason::PREEMPTION_TIMER,
+        reason::PAGE_MODIFICATION_LOG_FULL,
+        reason::SPP_RELATED_EVENT,
+        reason::BUS_LOCK,
+        reason::INSTRUCTION_TIMEOUT,
+        reason::APIC_WRITE,
+    ];
+    !EVENTS.contains(&(basic as u16)) && !is_entry_failure(basic)
+}
+
+/// Reasons that only a failed entry has.
+pub fn is_entry_failure(basic: u32) -> bool {
+    [
+        reason::ENTRY_FAILURE_GUEST_STATE,
+        reason::ENTRY_FAILURE_MSR_LOADING,
+        reason::ENTRY_FAILURE_MACHINE_CHECK,
+    ]
+    .contains(&(basic as u16))
+}
