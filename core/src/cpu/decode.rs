@@ -183,6 +183,7 @@ fn translate(raw: &Instruction, size: CodeSize, base: u64, offset: u16, position
     set(flag::REP, raw.has_rep_prefix());
     set(flag::REPNE, raw.has_repne_prefix());
     set(flag::BRANCH, branches);
+    set(flag::ALONE, alone);
     set(flag::MEMORY, form.has_memory());
     let address_bits = address_bits(raw, size);
     set(flag::ADDRESS16, address_bits == 16);

@@ -78,7 +78,7 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
             }
         }
         let linear = cpu.code_linear();
-        let first = match enter(cpu, bus, code, linear) {
+        let first = match find(cpu, bus, code, linear) {
             Ok(id) => id,
             Err(stop) => {
                 take(cpu, bus, stop);
@@ -142,7 +142,7 @@ fn chain(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, mut id: BlockId, un
                         Err(stop) => return take(cpu, bus, stop),
                     },
                 };
-                if code.block(next).guarded {
+                if code.block(next).guarded || code.block(next).alone {
                     return;
                 }
                 // The context may be another by now: a walk can take a new one.
@@ -348,6 +348,18 @@ fn interrupted(cpu: &Cpu, bus: &mut Bus) -> Option<TurnEnd> {
     }
     (bus.request.is_some() || bus.output_full() || bus.debug.events.must_drain())
         .then_some(TurnEnd::Attention)
+}
+
+/// The block at the current RIP, whose linear address is `linear`.
+#[inline(always)]
+fn find(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Result<BlockId, Stop> {
+    if bus.debug.breakpoints.generation == code.breakpoints {
+        let context = code.context(cpu.tlb.unique_context(), cpu.code_size);
+        if let Some(id) = code.recent(linear, context) {
+            return Ok(id);
+        }
+    }
+    enter(cpu, bus, code, linear)
 }
 
 /// Finds or decodes the block at the current RIP, whose linear address is `linear`.
