@@ -18,6 +18,8 @@ from .arguments import PacketError
 from .threads import World
 
 if TYPE_CHECKING:
+    from gdbvmx._core import TraceEvent
+
     from .session import Session
 
 
@@ -82,9 +84,10 @@ def info(call: Call) -> dict[str, Any]:
 
 @_method("info")
 def last_stop(call: Call) -> dict[str, Any]:
-    """Why the machine stands still."""
-    halt = call.session.halt
-    return {**halt.stop, "ended": call.session.execution.ending is not None}
+    """Why the machine stands still. At a catchpoint: with the event that it caught."""
+    stop = call.session.halt.stop
+    newest = call.core.last_events(1) if stop["kind"] == "catch" else []
+    return {**stop, "event": _explained(newest[0]) if newest else None}
 
 
 @_method("code")
@@ -179,6 +182,20 @@ def walk_ept(call: Call, address: int, access: str = "read") -> Mapping[str, Any
 @_method("events")
 def last_events(call: Call, count: int, kinds: Sequence[str] = ()) -> Sequence[Mapping[str, Any]]:
     return call.core.last_events(count, kinds)
+
+
+@_method("events")
+def exits(call: Call, count: int) -> list[dict[str, Any]]:
+    """The last VM exits and failed VM entries, each with its qualification decoded (`details`)."""
+    return [_explained(event) for event in call.core.last_events(count, ("exit", "entry_failure"))]
+
+
+def _explained(event: TraceEvent) -> dict[str, Any]:
+    decoded: list[tuple[str, str]] = []
+    if "reason" in event and "qualification" in event:
+        information = event.get("interruption_info", 0)
+        decoded = _core.qualification(event["reason"], event["qualification"], information)
+    return {**event, "details": decoded}
 
 
 @_method("catch")

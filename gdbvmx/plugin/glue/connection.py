@@ -1,0 +1,67 @@
+"""The target behind gdb's connection."""
+
+from __future__ import annotations
+
+import re
+
+import gdb
+
+from ..target import Target, TargetError
+from ..target.gdbvmx import GdbvmxTarget, Send, speaks
+from ..target.unknown import UnknownTarget
+
+# By the number of gdb's connection: it is asked once what it is.
+_known: dict[int, Target] = {}
+
+
+def current_target() -> Target:
+    """What the selected inferior is connected to. Raises TargetError while it runs."""
+    thread = gdb.selected_thread()
+    if thread is not None and thread.is_running():
+        raise TargetError("the machine is running; interrupt it first")
+    connection = getattr(gdb.selected_inferior(), "connection", None)
+    if connection is None and hasattr(gdb, "TargetConnection"):
+        return UnknownTarget("gdb is connected to nothing")
+    if connection is not None and not hasattr(connection, "send_packet"):
+        return UnknownTarget(f"gdb is connected to a {connection.type} target")
+    number = connection.num if connection is not None else 0
+    if number not in _known or connection is None:
+        _known[number] = _find(connection)
+    return _known[number]
+
+
+def forget(connection: object) -> None:
+    _known.pop(getattr(connection, "num", 0), None)
+
+
+def thread_id() -> int | None:
+    """The selected thread as the stub numbers it."""
+    thread = gdb.selected_thread()
+    return thread.ptid[1] if thread is not None and thread.is_valid() else None
+
+
+def _find(connection: gdb.TargetConnection | None) -> Target:
+    name = "the stub"
+    send: Send = _send_by_maintenance
+    if connection is not None:
+        name = f"the stub at {connection.details}"
+        send = _sender(connection)
+    return GdbvmxTarget(name, send, thread_id) if speaks(send) else UnknownTarget(f"{name} is not gdbvmx's")
+
+
+def _sender(connection: gdb.RemoteTargetConnection) -> Send:
+    def send(packet: bytes) -> bytes | None:
+        answer = connection.send_packet(packet)
+        return answer or None
+
+    return send
+
+
+def _send_by_maintenance(packet: bytes) -> bytes | None:
+    """For a gdb before 12, which has no connections in Python."""
+    try:
+        text = gdb.execute(f"maintenance packet {packet.decode('ascii')}", to_string=True)
+    except gdb.error:
+        return None
+    found = re.search(r'received: "([0-9a-f]*)"', text)
+    return found[1].encode("ascii") if found and found[1] else None

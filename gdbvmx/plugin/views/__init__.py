@@ -1,0 +1,1 @@
+"""Text for what the target tells: no gdb here, and no questions to the target."""
