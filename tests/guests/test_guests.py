@@ -27,11 +27,11 @@ minivisor: guest B: first write to page 0x200000, now writable
 guest B: wrote the log page
 guest B: done
 guest A: woken by tick 0x3
-minivisor: guest A: 330 exits
+minivisor: guest A: 327 exits
   cpuid                    2
   hlt                      3
   vmcall                   1
-  io-instruction         317
+  io-instruction         314
   rdmsr                    2
   wrmsr                    1
   ept-violation            4
