@@ -1,4 +1,4 @@
-//! Control and debug registers, and the instructions that manage translation, caches and extended state.
+//! Control and debug registers, and the instructions that manage translation and extended state.
 
 use iced_x86::{Mnemonic as Mn, Register};
 
@@ -194,7 +194,7 @@ fn read_debug<T: Int>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
     Ok(())
 }
 
-// Translations and caches.
+// Translations.
 
 /// Forgets more than the one page: whatever the VPID has cached.
 fn invlpg(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
@@ -234,12 +234,6 @@ fn select_invpcid(form: &Form) -> Option<Handler> {
         Operand::Gpr(bytes) => by_wide_size!(bytes, T => invpcid::<T>),
         _ => None,
     }
-}
-
-/// Memory is always coherent: nothing to write back or to lose.
-fn cache<const INVD: bool>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
-    check_supervisor(cpu)?;
-    intercept::plain(cpu, insn, if INVD { Plain::Invd } else { Plain::Wbinvd })
 }
 
 // Extended state, SMAP, protection keys.
@@ -342,8 +336,6 @@ pub static ROWS: Group = &[
     (Mn::Smsw, select_smsw, Flow::Next),
     (Mn::Invlpg, |_| Some(invlpg), Flow::Alone),
     (Mn::Invpcid, select_invpcid, Flow::Alone),
-    (Mn::Invd, |_| Some(cache::<true>), Flow::Next),
-    (Mn::Wbinvd, |_| Some(cache::<false>), Flow::Next),
     (Mn::Xgetbv, |_| Some(xgetbv), Flow::Next),
     (Mn::Xsetbv, |_| Some(xsetbv), Flow::Next),
     (Mn::Clac, |_| Some(access_flag::<false>), Flow::Next),

@@ -6,6 +6,7 @@ mod select;
 mod alu;
 mod bits;
 mod branch;
+mod cache;
 mod control;
 mod far;
 mod flag;
@@ -43,6 +44,7 @@ pub static GROUPS: &[Group] = &[
     interrupt::ROWS,
     syscall::ROWS,
     control::ROWS,
+    cache::ROWS,
     identify::ROWS,
     io::ROWS,
     crate::vmx::instructions::ROWS,
