@@ -153,7 +153,8 @@ impl CodeCache {
 
     /// Takes a block to be run once.
     pub fn scratch(&mut self, block: Block) -> BlockId {
-        self.blocks[SCRATCH as usize] = block;
+        // No link may lead here: the next one to be taken is another.
+        self.blocks[SCRATCH as usize] = Block { guarded: true, ..block };
         SCRATCH
     }
 
