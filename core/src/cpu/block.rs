@@ -14,9 +14,9 @@ pub struct Block {
     pub length: u16,
     /// The last instruction sets RIP itself.
     pub branches: bool,
-    /// A breakpoint may lie at its start: to be entered by `CodeCache` look-up only, never by a link.
+    /// A breakpoint may lie at its start: never found as a recent one, so that each entry is looked at.
     pub guarded: bool,
-    /// It is one instruction that the run loop must look around: never entered by a link either.
+    /// One instruction that must run alone.
     pub alone: bool,
     links: [Link; 2],
     oldest: u8,
@@ -27,13 +27,20 @@ impl Block {
         let last = insns.last();
         Block {
             length: last.map_or(0, |insn| insn.offset + insn.length as u16),
-            alone: last.is_some_and(|insn| insn.has(super::insn::flag::ALONE)),
             branches: last.is_some_and(|insn| insn.has(super::insn::flag::BRANCH)),
-            insns: insns.into(),
             guarded,
+            alone: insns
+                .first()
+                .is_some_and(|insn| insn.has(super::insn::flag::ALONE)),
+            insns: insns.into(),
             links: Default::default(),
             oldest: 0,
         }
+    }
+
+    /// Whether it must not simply follow another block.
+    pub fn stops_chain(&self) -> bool {
+        self.guarded || self.alone
     }
 
     /// The block that follows at `linear`, if it followed before under the same translations.
@@ -120,8 +127,7 @@ impl CodeCache {
     }
 
     pub fn link(&mut self, from: BlockId, linear: u64, context: u64, to: BlockId) {
-        let to_block = &self.blocks[to as usize];
-        if !to_block.guarded && !to_block.alone {
+        if to != SCRATCH && !self.blocks[to as usize].stops_chain() {
             self.blocks[from as usize].link(linear, context, to);
         }
     }
