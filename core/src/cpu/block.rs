@@ -127,8 +127,12 @@ impl CodeCache {
     }
 
     pub fn link(&mut self, from: BlockId, linear: u64, context: u64, to: BlockId) {
-        if to != SCRATCH && !self.blocks[to as usize].stops_chain() {
-            self.blocks[from as usize].link(linear, context, to);
+        if to == SCRATCH || self.blocks[to as usize].stops_chain() {
+            return;
+        }
+        // The cache may have been cleared since `from` ran.
+        if let Some(from) = self.blocks.get_mut(from as usize) {
+            from.link(linear, context, to);
         }
     }
 
@@ -159,8 +163,7 @@ impl CodeCache {
 
     /// Takes a block to be run once.
     pub fn scratch(&mut self, block: Block) -> BlockId {
-        // No link may lead here: the next one to be taken is another.
-        self.blocks[SCRATCH as usize] = Block { guarded: true, ..block };
+        self.blocks[SCRATCH as usize] = block;
         SCRATCH
     }
 

@@ -18,8 +18,6 @@ pub mod flag {
     pub const LOCK: u8 = 1 << 3;
     pub const REP: u8 = 1 << 4;
     pub const REPNE: u8 = 1 << 5;
-    /// A block of its own, to be run with `Cpu::solo` set.
-    pub const ALONE: u8 = 1 << 6;
     /// There is a memory operand, explicit or implied.
     pub const MEMORY: u8 = 1 << 6;
     /// A block of its own, run with the clock exact and a look at everything before and after.
