@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
+import sysconfig
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,10 +43,13 @@ def debug(session: Session, image: Path, gdb: str, gdb_options: Sequence[str]) -
         host, port = thread.address
         attach = f"target remote {host}:{port}"
         command = [gdb, "-q", "-ex", LOAD_COMMAND, "-ex", attach, *gdb_options, str(image)]
+        # The plugin decodes 16- and 32-bit code by capstone, which is here and not where gdb's Python looks.
+        environment = {**os.environ, "GDBVMX_SITE": sysconfig.get_path("platlib")}
         # Ctrl-C at the terminal is for gdb, which stops the machine.
         before = signal.signal(signal.SIGINT, lambda *_: None)
         try:
-            status = subprocess.run(command, check=False, timeout=_seconds_left(session)).returncode
+            ran = subprocess.run(command, check=False, env=environment, timeout=_seconds_left(session))
+            status = ran.returncode
         except FileNotFoundError as error:
             raise CommandError(f"{gdb} is not installed (apt-get install gdb, or --with-gdb PATH)") from error
         except subprocess.TimeoutExpired:

@@ -19,7 +19,7 @@ class Debuggee:
 
     def __init__(self, machine: Machine, executable: Path | None = None) -> None:
         self.machine = machine
-        self.executable = executable
+        self.executable = executable.resolve() if executable else None
         self.threads = Threads(machine.core)
         self.registers = RegisterFile(machine.core)
         self.description = target_description(self.registers)

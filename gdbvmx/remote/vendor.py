@@ -48,8 +48,8 @@ def call(session: Session, name: str, params: Mapping[str, Any]) -> Any:
         raise PacketError(f"this server has no method {name}")
     rest = {key: value for key, value in params.items() if key != "thread"}
     thread = params.get("thread")
-    world = session.world if thread is None else session.threads.world(thread)
     try:
+        world = session.world if thread is None else session.threads.world(thread)
         return _METHODS[name][1](Call(session, world), **rest)
     except (TypeError, ValueError, OverflowError) as error:
         raise PacketError(f"{name}: {error}") from error

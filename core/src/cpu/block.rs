@@ -14,9 +14,9 @@ pub struct Block {
     pub length: u16,
     /// The last instruction sets RIP itself.
     pub branches: bool,
-    /// A breakpoint may lie at its start: never found as a recent one, so that each entry is looked at.
+    /// A breakpoint may lie at its start: to be entered by `CodeCache` look-up only, never by a link.
     pub guarded: bool,
-    /// One instruction that must run alone.
+    /// It is one instruction that the run loop must look around: never entered by a link either.
     pub alone: bool,
     links: [Link; 2],
     oldest: u8,
@@ -27,20 +27,13 @@ impl Block {
         let last = insns.last();
         Block {
             length: last.map_or(0, |insn| insn.offset + insn.length as u16),
+            alone: last.is_some_and(|insn| insn.has(super::insn::flag::ALONE)),
             branches: last.is_some_and(|insn| insn.has(super::insn::flag::BRANCH)),
-            guarded,
-            alone: insns
-                .first()
-                .is_some_and(|insn| insn.has(super::insn::flag::ALONE)),
             insns: insns.into(),
+            guarded,
             links: Default::default(),
             oldest: 0,
         }
-    }
-
-    /// Whether it must not simply follow another block.
-    pub fn stops_chain(&self) -> bool {
-        self.guarded || self.alone
     }
 
     /// The block that follows at `linear`, if it followed before under the same translations.
@@ -127,12 +120,9 @@ impl CodeCache {
     }
 
     pub fn link(&mut self, from: BlockId, linear: u64, context: u64, to: BlockId) {
-        if to == SCRATCH || self.blocks[to as usize].stops_chain() {
-            return;
-        }
-        // The cache may have been cleared since `from` ran.
-        if let Some(from) = self.blocks.get_mut(from as usize) {
-            from.link(linear, context, to);
+        let to_block = &self.blocks[to as usize];
+        if !to_block.guarded && !to_block.alone {
+            self.blocks[from as usize].link(linear, context, to);
         }
     }
 
@@ -163,7 +153,8 @@ impl CodeCache {
 
     /// Takes a block to be run once.
     pub fn scratch(&mut self, block: Block) -> BlockId {
-        self.blocks[SCRATCH as usize] = block;
+        // No link may lead here: the next one to be taken is another.
+        self.blocks[SCRATCH as usize] = Block { guarded: true, ..block };
         SCRATCH
     }
 

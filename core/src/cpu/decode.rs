@@ -103,20 +103,20 @@ pub fn block(bytes: &[u8], size: CodeSize, base: u64, cut: impl Fn(u64) -> bool)
             }
             break;
         }
-        let (insn, ends) = translate(&raw, size, base, offset as u16, insns.len() as u8);
-        if insn.has(flag::ALONE) && !insns.is_empty() {
+        let (insn, ends, alone) = translate(&raw, size, base, offset as u16, insns.len() as u8);
+        if alone && !insns.is_empty() {
             break;
         }
         insns.push(insn);
-        if ends {
+        if ends || alone {
             break;
         }
     }
     Decoded::Block(insns)
 }
 
-/// One instruction, and whether it ends a block.
-fn translate(raw: &Instruction, size: CodeSize, base: u64, offset: u16, position: u8) -> (Insn, bool) {
+/// One instruction, whether it ends a block, and whether it must be a block of its own.
+fn translate(raw: &Instruction, size: CodeSize, base: u64, offset: u16, position: u8) -> (Insn, bool, bool) {
     let mut operands = [Operand::None; 5];
     let mut r = [0u8; 3];
     let mut registers = 0;
@@ -214,7 +214,7 @@ fn translate(raw: &Instruction, size: CodeSize, base: u64, offset: u16, position
         length: raw.len() as u8,
         position,
     };
-    (insn, branches || alone || handler.is_none())
+    (insn, branches || handler.is_none(), alone)
 }
 
 fn is_immediate(kind: OpKind) -> bool {

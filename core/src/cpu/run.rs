@@ -43,10 +43,6 @@ pub struct Turn {
 pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> TurnEnd {
     cpu.clock_base = bus.clock.wrapping_sub(cpu.icount);
     let mut leave_breakpoint = turn.leave_breakpoint;
-    if bus.debug.breakpoints.generation != code.breakpoints {
-        code.clear();
-        code.breakpoints = bus.debug.breakpoints.generation;
-    }
     loop {
         bus.clock = cpu.clock_base.wrapping_add(cpu.icount);
         for page in bus.ram.take_stale() {
@@ -82,7 +78,7 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
             }
         }
         let linear = cpu.code_linear();
-        let first = match look_up(cpu, bus, code, linear) {
+        let first = match find(cpu, bus, code, linear) {
             Ok(id) => id,
             Err(stop) => {
                 take(cpu, bus, stop);
@@ -98,7 +94,7 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
         leave_breakpoint = false;
         let trapped = cpu.vmx.single_steps();
         let stepping = trapped || cpu.flags.has(flags::TF | flags::RF) || cpu.shadow != Shadow::None;
-        if stepping || code.block(first).alone {
+        if stepping || code.block(first).insns.len() == 1 {
             step(cpu, bus, code, first);
         } else {
             chain(cpu, bus, code, first, until);
@@ -139,11 +135,14 @@ fn chain(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, mut id: BlockId, un
         id = match block.next(linear, context) {
             Some(next) => next,
             None => {
-                let next = match look_up(cpu, bus, code, linear) {
-                    Ok(next) => next,
-                    Err(stop) => return take(cpu, bus, stop),
+                let next = match code.recent(linear, context) {
+                    Some(next) => next,
+                    None => match enter(cpu, bus, code, linear) {
+                        Ok(next) => next,
+                        Err(stop) => return take(cpu, bus, stop),
+                    },
                 };
-                if code.block(next).stops_chain() {
+                if code.block(next).guarded || code.block(next).alone {
                     return;
                 }
                 // The context may be another by now: a walk can take a new one.
@@ -353,17 +352,24 @@ fn interrupted(cpu: &Cpu, bus: &mut Bus) -> Option<TurnEnd> {
 
 /// The block at the current RIP, whose linear address is `linear`.
 #[inline(always)]
-fn look_up(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Result<BlockId, Stop> {
-    match code.recent(linear, code.context(cpu.tlb.unique_context(), cpu.code_size)) {
-        Some(id) => Ok(id),
-        None => enter(cpu, bus, code, linear),
+fn find(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Result<BlockId, Stop> {
+    if bus.debug.breakpoints.generation == code.breakpoints {
+        let context = code.context(cpu.tlb.unique_context(), cpu.code_size);
+        if let Some(id) = code.recent(linear, context) {
+            return Ok(id);
+        }
     }
+    enter(cpu, bus, code, linear)
 }
 
 /// Finds or decodes the block at the current RIP, whose linear address is `linear`.
 #[cold]
 #[inline(never)]
 fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Result<BlockId, Stop> {
+    if bus.debug.breakpoints.generation != code.breakpoints {
+        code.clear();
+        code.breakpoints = bus.debug.breakpoints.generation;
+    }
     if cpu.long64() {
         if !cpu.canonical(linear) {
             return Err(cpu.general_protection(0));
@@ -371,9 +377,9 @@ fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Res
     } else if cpu.rip > cpu.seg[CS].limit as u64 {
         return Err(cpu.general_protection(0));
     }
-    let ram = fetch(cpu, bus, linear)?;
-    // Only now: the walk may have taken a new context.
+    let physical = fetch(cpu, bus, linear)?;
     let context = code.context(cpu.tlb.unique_context(), cpu.code_size);
+    let ram = bus.ram.offset(physical);
     if let Some(ram) = ram {
         let key = Key {
             ram: ram as u64,
@@ -410,24 +416,20 @@ fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Res
         Decoded::NeedsMore => {
             let mut both = bytes.to_vec();
             let next = linear.wrapping_add(PAGE) & PAGE_MASK & cpu.linear_mask;
-            match fetch(cpu, bus, next)? {
+            let physical = fetch(cpu, bus, next)?;
+            match bus.ram.offset(physical) {
                 Some(at) => both.extend(bus.ram.to_page_end(at).iter().take(15)),
                 None => both.extend([0xff; 15]),
             }
             match decode::block(&both, cpu.code_size, cpu.rip, |_| true) {
-                Decoded::Block(insns) => Ok(code.scratch(Block::new(insns, guarded))),
+                Decoded::Block(insns) => Ok(code.scratch(Block::new(insns, true))),
                 Decoded::NeedsMore => Err(cpu.general_protection(0)),
             }
         }
     }
 }
 
-/// The place in RAM to fetch from; `None` where there is no RAM.
-fn fetch(cpu: &mut Cpu, bus: &mut Bus, linear: u64) -> Result<Option<usize>, Stop> {
-    let entry = cpu.tlb.entry(linear, cpu.tlb.context);
-    if entry.fetch == linear & PAGE_MASK | cpu.tlb.context {
-        return Ok(Some((entry.ram + (linear & 0xfff)) as usize));
-    }
-    let physical = paging::translate(cpu, bus, linear, Access::fetch(cpu.tlb.privilege()))?;
-    Ok(bus.ram.offset(physical))
+/// The guest- or host-physical address to fetch from.
+fn fetch(cpu: &mut Cpu, bus: &mut Bus, linear: u64) -> Result<u64, Stop> {
+    paging::translate(cpu, bus, linear, Access::fetch(cpu.tlb.privilege()))
 }

@@ -9,7 +9,6 @@ use crate::vmx::describe::describe;
 use crate::vmx::errors;
 use crate::vmx::fields::{Field, Group};
 use crate::vmx::reasons::{ExitReason, ENTRY_FAILURE};
-use crate::vmx::rules::{Context, Finding, Outcome, Rule};
 use crate::vmx::vmcs::Vmcs;
 
 /// The address of a guest's VMCS; `None` for the host.
@@ -222,63 +221,6 @@ impl ReasonInfo {
             aliases: reason.aliases,
             title: reason.title,
             section: reason.section,
-        }
-    }
-}
-
-/// How the processor answers a broken rule.
-fn outcome(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::FailValid(error) => format!("VMfailValid {error}"),
-        Outcome::EntryFailure(qualification) => {
-            format!("entry failure 0x80000021, qualification {qualification}")
-        }
-    }
-}
-
-#[derive(Serialize)]
-pub struct RuleInfo {
-    id: &'static str,
-    section: &'static str,
-    fields: Vec<&'static str>,
-    outcome: String,
-}
-
-impl RuleInfo {
-    pub fn of(rule: &'static Rule) -> RuleInfo {
-        RuleInfo {
-            id: rule.id,
-            section: rule.section,
-            fields: rule.fields.iter().map(|field| field.name()).collect(),
-            outcome: outcome(rule.outcome),
-        }
-    }
-}
-
-#[derive(Serialize)]
-pub struct BrokenRule {
-    id: &'static str,
-    section: &'static str,
-    fields: Vec<(&'static str, u64)>,
-    found: String,
-    outcome: String,
-    deciding: bool,
-}
-
-impl BrokenRule {
-    pub fn of(finding: &Finding, context: &Context) -> BrokenRule {
-        let rule = finding.rule;
-        BrokenRule {
-            id: rule.id,
-            section: rule.section,
-            fields: rule
-                .fields
-                .iter()
-                .map(|field| (field.name(), context.get(*field)))
-                .collect(),
-            found: finding.words.clone(),
-            outcome: outcome(rule.outcome),
-            deciding: finding.deciding,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..arguments import PacketError
+from ..arguments import PacketError, unhex
 from ..packets import PACKET_SIZE
 from ..session import End, Session
 from ..stop_reply import stop_reply
@@ -77,10 +77,10 @@ def attach(session: Session, arguments: bytes) -> bytes:
 @packet(b"vRun")
 def run(session: Session, arguments: bytes) -> bytes:
     """Starts the machine anew. Its image is the server's: a file name must be left out or the same."""
-    wanted = bytes.fromhex(arguments.removeprefix(b";").split(b";")[0].decode("ascii")).decode()
+    wanted = unhex(arguments.removeprefix(b";").split(b";")[0])
     have = session.debuggee.executable
-    if wanted and have is not None and wanted != str(have):
-        raise PacketError(f"cannot run {wanted}: this server has {have}")
+    if wanted and have is not None and wanted != bytes(have):
+        raise PacketError(f"cannot run {wanted.decode('utf-8', 'replace')}: this server has {have}")
     session.restart()
     return stop_reply(session, session.halt)
 
