@@ -2,6 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;
+use crate::mmu::ept;
 use crate::mmu::paging::{self, Access, Control, Failure, Step, Tables};
 use crate::mmu::tlb::Privilege;
 
@@ -31,6 +32,24 @@ impl Tables for Seen<'_> {
     }
 }
 
+/// A guest's EPT, read without a trace.
+struct SeenEpt<'a>(&'a Machine);
+
+impl Tables for SeenEpt<'_> {
+    /// The host-physical address that is not in RAM.
+    type Error = u64;
+
+    fn load(&mut self, address: u64, bytes: u64) -> Result<u64, u64> {
+        let found = self.0.read_physical(address, bytes as usize).ok_or(address)?;
+        let mut entry = [0; 8];
+        entry[..found.len()].copy_from_slice(found);
+        Ok(u64::from_le_bytes(entry))
+    }
+    fn store(&mut self, _: u64, _: u64, _: u64) -> Result<(), u64> {
+        Ok(())
+    }
+}
+
 impl Machine {
     /// Translates a linear address of `cpu` (see `Machine::view`) to the machine's physical address, rights aside.
     pub fn translate(&self, cpu: &Cpu, linear: u64) -> Option<u64> {
@@ -49,8 +68,14 @@ impl Machine {
     }
 
     /// What a guest-physical address of `cpu`'s world is in the machine: through EPT in a guest that has it.
-    pub fn host_physical(&self, _cpu: &Cpu, address: u64) -> Option<u64> {
-        Some(address)
+    pub fn host_physical(&self, cpu: &Cpu, address: u64) -> Option<u64> {
+        let Some(pointer) = cpu.vmx.ept_pointer else {
+            return Some(address);
+        };
+        let control = ept::Control::new(pointer, cpu);
+        // No right is asked for: what a guest may not read, its debugger may.
+        let page = ept::walk(&control, &mut SeenEpt(self), address, 0).ok()?;
+        Some(page.physical)
     }
 
     /// Reads by linear address; the error is the first address that cannot be read.

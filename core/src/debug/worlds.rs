@@ -10,6 +10,7 @@ use crate::cpu::Cpu;
 use crate::machine::Machine;
 use crate::vmx::controls::{entry, exit};
 use crate::vmx::fields::field;
+use crate::vmx::state::Controls;
 use crate::vmx::vmcs::Vmcs;
 
 /// Rights that a VM exit gives to the host's segments (SDM vol. 3, 28.5.2).
@@ -105,6 +106,7 @@ fn complete(view: &mut Cpu, vmcs: &Vmcs, host: bool) {
             slot.limit = if index == segment::TR { 0x67 } else { !0 };
         }
         view.vmx.guest = false;
+        view.vmx.ept_pointer = None;
         view.cpl = 0;
     } else {
         let long = vmcs.get(field::ENTRY_CONTROLS) & entry::IA32E_MODE_GUEST != 0;
@@ -114,6 +116,7 @@ fn complete(view: &mut Cpu, vmcs: &Vmcs, host: bool) {
             view.efer & !EFER_LMA
         };
         view.vmx.guest = true;
+        view.vmx.ept_pointer = Controls::of(vmcs).ept_pointer(vmcs);
         view.vmx.current = view.vmx.active.iter().position(|it| it.address == vmcs.address);
         view.cpl = view.seg[segment::SS].rights.dpl();
         for (entry, source) in [
