@@ -10,6 +10,7 @@ pub mod descriptor;
 pub mod exception;
 pub mod exec;
 pub mod flags;
+pub mod float;
 pub mod insn;
 pub mod int;
 pub mod msr;

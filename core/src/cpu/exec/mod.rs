@@ -17,6 +17,13 @@ mod mov;
 mod muldiv;
 mod segments;
 mod shift;
+#[macro_use]
+mod sse;
+mod sse_convert;
+mod sse_float;
+mod sse_integer;
+mod sse_move;
+mod sse_shuffle;
 mod stack;
 mod string;
 mod syscall;
@@ -48,6 +55,11 @@ pub static GROUPS: &[Group] = &[
     identify::ROWS,
     io::ROWS,
     crate::vmx::instructions::ROWS,
+    sse_move::ROWS,
+    sse_integer::ROWS,
+    sse_shuffle::ROWS,
+    sse_float::ROWS,
+    sse_convert::ROWS,
 ];
 
 /// What no table knows is #UD.

@@ -1,0 +1,133 @@
+//! Our processor: 64-bit mode at privilege level 3, paging on, nothing else.
+
+use std::sync::Arc;
+
+use _core::cpu::block::CodeCache;
+use _core::cpu::run::{turn, Turn};
+use _core::cpu::segment::{Rights, CS, SS, TR};
+use _core::cpu::{bits, Cpu};
+use _core::platform::Bus;
+use _core::vmx::profile::Profile;
+
+use super::state::*;
+
+/// Physical addresses: the four levels of paging, then the pages of the case.
+const TABLES: u64 = 0x1000;
+const PAGES_AT: u64 = 0x10000;
+/// A page for the supervisor: IDT, GDT and TSS in it, and its end is the stack.
+const SYSTEM: u64 = CODE + PAGES * 0x1000;
+const SYSTEM_AT: u64 = PAGES_AT + PAGES * 0x1000;
+const GDT: u64 = 0x400;
+const TSS: u64 = 0x800;
+/// Handlers that are never reached: vector `n`'s is `n` bytes further.
+const HANDLERS: u64 = 0x7000_0000;
+
+pub struct Emulated {
+    fresh: Cpu,
+    cpu: Cpu,
+    bus: Bus,
+    code: CodeCache,
+}
+
+impl Emulated {
+    pub fn new() -> Emulated {
+        let mut bus = Bus::new(0x20000, 1);
+        let mut entry = |table: u64, index: u64, value: u64| {
+            bus.write_physical(0, TABLES + table * 0x1000 + index * 8, 8, value | 7)
+        };
+        entry(0, CODE >> 39, TABLES + 0x1000);
+        entry(1, CODE >> 30 & 511, TABLES + 0x2000);
+        entry(2, CODE >> 21 & 511, TABLES + 0x3000);
+        for page in 0..=PAGES {
+            entry(3, page, PAGES_AT + page * 0x1000);
+        }
+        let mut system = |at: u64, value: u64| bus.write_physical(0, SYSTEM_AT + at, 8, value);
+        for vector in 0..32 {
+            // 64-bit interrupt gates to selector 8 (SDM vol. 3, 6.14.1).
+            let handler = HANDLERS + vector;
+            system(
+                vector * 16,
+                handler & 0xffff | 8 << 16 | 0x8e << 40 | handler >> 16 << 48,
+            );
+        }
+        // 64-bit code, privilege level 0.
+        system(GDT + 8, 0x00af_9b00_0000_ffff);
+        // RSP0.
+        bus.write_physical(0, SYSTEM_AT + TSS + 4, 8, SYSTEM + 0x1000);
+        let profile = Profile::builtin(Profile::builtin_names()[0].0).expect("a built-in profile");
+        let mut cpu = Cpu::new(0, Arc::new(profile));
+        cpu.cr0 = bits::CR0_PE | bits::CR0_PG | bits::CR0_WP | bits::CR0_ET | bits::CR0_NE | bits::CR0_MP;
+        cpu.cr4 = bits::CR4_PAE | bits::CR4_OSFXSR | bits::CR4_OSXMMEXCPT | bits::CR4_OSXSAVE;
+        cpu.xcr0 = 7;
+        cpu.cr3 = TABLES;
+        cpu.efer = bits::EFER_LME | bits::EFER_LMA | bits::EFER_NXE;
+        cpu.cpl = 3;
+        cpu.seg[CS].rights = Rights(0xa0fb);
+        cpu.seg[CS].base = 0;
+        cpu.seg[SS].rights = Rights(0xc0f3);
+        cpu.idtr.base = SYSTEM;
+        cpu.idtr.limit = 0x1ff;
+        cpu.gdtr.base = SYSTEM + GDT;
+        cpu.gdtr.limit = 15;
+        cpu.seg[TR].base = SYSTEM + TSS;
+        cpu.seg[TR].limit = 0x67;
+        cpu.refresh();
+        Emulated {
+            fresh: cpu.clone(),
+            cpu,
+            bus,
+            code: CodeCache::default(),
+        }
+    }
+
+    fn write(&mut self, linear: u64, bytes: &[u8]) {
+        // Piece by piece: RAM takes writes within a page.
+        for (at, byte) in bytes.iter().enumerate() {
+            let physical = linear + at as u64 - CODE + PAGES_AT;
+            self.bus.write_physical(0, physical, 1, *byte as u64);
+        }
+    }
+
+    pub fn run(&mut self, case: &Case) -> Outcome {
+        self.write(CODE + ENTRY, &case.bytes[..case.length]);
+        self.write(WINDOW, &case.memory);
+        let cpu = &mut self.cpu;
+        cpu.regs[..16].copy_from_slice(&case.state.regs);
+        cpu.ymm = case.state.ymm;
+        cpu.mxcsr = case.state.mxcsr as u32;
+        cpu.set_flags(case.state.flags);
+        cpu.rip = CODE + ENTRY;
+        let after = CODE + ENTRY + case.length as u64;
+        // A repeated instruction may take several turns.
+        for _ in 0..64 {
+            let until = cpu.icount + 1;
+            turn(
+                cpu,
+                &mut self.bus,
+                &mut self.code,
+                Turn {
+                    until,
+                    leave_breakpoint: false,
+                    mask_interrupts: true,
+                },
+            );
+            if cpu.rip != CODE + ENTRY {
+                break;
+            }
+        }
+        if cpu.rip != after || cpu.cpl != 3 {
+            let vector = cpu.rip.wrapping_sub(HANDLERS);
+            *cpu = self.fresh.clone();
+            return Outcome::Fault(u8::try_from(vector).expect("an exception's handler"));
+        }
+        let mut state = case.state;
+        state.regs.copy_from_slice(&cpu.regs[..16]);
+        state.ymm = cpu.ymm;
+        state.flags = cpu.flags.get();
+        state.mxcsr = cpu.mxcsr as u64;
+        let mut memory = [0; WINDOW_BYTES];
+        let window = (WINDOW - CODE + PAGES_AT) as usize;
+        memory.copy_from_slice(self.bus.ram.slice(window, WINDOW_BYTES).expect("RAM"));
+        Outcome::Completed(End { state, memory })
+    }
+}

@@ -1,0 +1,386 @@
+//! Random instructions on random operands.
+
+use std::collections::HashSet;
+
+use _core::cpu::decode::Flow;
+use _core::cpu::exec::GROUPS;
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+
+use super::state::*;
+
+/// SplitMix64.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+    /// A value of which edges are as likely as anything else.
+    fn value(&mut self) -> u64 {
+        match self.below(8) {
+            0 => self.below(4),
+            1 => self.next() >> 32,
+            2 => self.next() & 0xff,
+            3 => 0u64.wrapping_sub(self.below(4)),
+            4 => (1u64 << self.below(64)).wrapping_sub(self.below(2)),
+            5 => self.pick(&[
+                0x8000_0000,
+                0x7fff_ffff,
+                1 << 63,
+                i64::MAX as u64,
+                0xffff_ffff,
+                0x8080_8080_8080_8080,
+            ]),
+            _ => self.next(),
+        }
+    }
+    fn single(&mut self) -> u32 {
+        match self.below(6) {
+            0 => self.pick(&[
+                0,
+                0x8000_0000,
+                0x3f80_0000,
+                0xbf80_0000,
+                0x7f80_0000,
+                0xff80_0000,
+                0x7fc0_0000,
+                0x7f80_0001,
+                0xffc1_2345,
+                1,
+                0x807f_ffff,
+                0x0080_0000,
+                0x7f7f_ffff,
+                0x4f00_0000,
+                0xcf00_0000,
+                0x4eff_ffff,
+                0x5f00_0000,
+                0x3f00_0000,
+                0x3fc0_0000,
+                0x4020_0000,
+            ]),
+            1 => ((self.below(2000) as i64 - 1000) as f32 / 4.0).to_bits(),
+            2 => (self.next() as u32) & 0x807f_ffff | (self.below(3) as u32) << 23,
+            3 => (self.next() as u32) & 0x80ff_ffff | 0x3f00_0000,
+            4 => (self.next() as u32) & 0x83ff_ffff | 0x4c00_0000,
+            _ => self.next() as u32,
+        }
+    }
+    fn double(&mut self) -> u64 {
+        match self.below(6) {
+            0 => (f32::from_bits(self.single()) as f64).to_bits(),
+            1 => ((self.below(2000) as i64 - 1000) as f64 / 4.0).to_bits(),
+            2 => self.next() & 0x800f_ffff_ffff_ffff | self.below(3) << 52,
+            3 => self.next() & 0x801f_ffff_ffff_ffff | 0x3fe0_0000_0000_0000,
+            4 => self.next() & 0x80ff_ffff_ffff_ffff | 0x4300_0000_0000_0000,
+            _ => self.pick(&[
+                0,
+                1 << 63,
+                1,
+                0x7ff0 << 48,
+                0xfff0 << 48,
+                0x7ff8 << 48,
+                0x7ff0_0000_0000_0001,
+                0xfff8_0000_1234_5678,
+                0x41e0_0000_0000_0000,
+                0xc1e0_0000_0000_0000,
+                0x43e0_0000_0000_0000,
+                0x000f_ffff_ffff_ffff,
+                0x0010 << 48,
+                0x7fef_ffff_ffff_ffff,
+                0x36a0_0000_0000_0000,
+                0x3690_0000_0000_0000,
+                0x47ef_ffff_f000_0000,
+            ]),
+        }
+    }
+    /// A vector register's half: packed integers, singles or doubles.
+    fn vector(&mut self) -> [u64; 2] {
+        let kind = self.below(3);
+        [(); 2].map(|()| match kind {
+            0 => self.value(),
+            1 => (self.single() as u64) << 32 | self.single() as u64,
+            _ => self.double(),
+        })
+    }
+}
+
+/// Which instructions are asked for.
+pub struct Generator {
+    known: HashSet<Mnemonic>,
+}
+
+/// Not comparable in user mode, or not with random operands; they have tests of their own.
+const LEFT_OUT: &[Mnemonic] = &[
+    // Any flag that software may set, TF among them; any amount of stack.
+    Mnemonic::Popf,
+    Mnemonic::Popfq,
+    Mnemonic::Enter,
+    // Depend on the processor's make: approximations, time, random numbers, identity, system registers.
+    Mnemonic::Rcpps,
+    Mnemonic::Rcpss,
+    Mnemonic::Rsqrtps,
+    Mnemonic::Rsqrtss,
+    Mnemonic::Rdtsc,
+    Mnemonic::Rdtscp,
+    Mnemonic::Rdrand,
+    Mnemonic::Rdseed,
+    Mnemonic::Rdpid,
+    Mnemonic::Cpuid,
+    Mnemonic::Sgdt,
+    Mnemonic::Sidt,
+    Mnemonic::Sldt,
+    Mnemonic::Str,
+    Mnemonic::Smsw,
+    Mnemonic::Lar,
+    Mnemonic::Lsl,
+    Mnemonic::Verr,
+    Mnemonic::Verw,
+    Mnemonic::Rdfsbase,
+    Mnemonic::Rdgsbase,
+    Mnemonic::Wrfsbase,
+    Mnemonic::Wrgsbase,
+    Mnemonic::Xgetbv,
+    Mnemonic::Rdpmc,
+    Mnemonic::Lfs,
+    Mnemonic::Lgs,
+    Mnemonic::Lss,
+    Mnemonic::Arpl,
+    // All of the x87 state.
+    Mnemonic::Fxsave,
+    Mnemonic::Fxsave64,
+    Mnemonic::Fxrstor,
+    Mnemonic::Fxrstor64,
+    Mnemonic::Xsave,
+    Mnemonic::Xsave64,
+    Mnemonic::Xrstor,
+    Mnemonic::Xrstor64,
+    Mnemonic::Xsavec,
+    Mnemonic::Xsaveopt,
+];
+
+impl Generator {
+    pub fn new() -> Generator {
+        let known = GROUPS
+            .iter()
+            .flat_map(|group| group.iter())
+            .filter(|(mnemonic, _, flow)| *flow == Flow::Next && !LEFT_OUT.contains(mnemonic))
+            .map(|(mnemonic, ..)| *mnemonic)
+            .collect();
+        Generator { known }
+    }
+
+    fn bytes(&self, random: &mut Random) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match random.below(8) {
+            0..=1 => bytes.push(0x66),
+            2 => bytes.push(0xf3),
+            3 => bytes.push(0xf2),
+            _ => {}
+        }
+        let vex = random.below(20) == 0;
+        if vex {
+            bytes.clear();
+            let map = random.pick(&[2u8, 2, 3]);
+            bytes.extend([0xc4, random.next() as u8 & 0xe0 | map, random.next() as u8 & !4]);
+        } else {
+            if random.below(2) == 0 {
+                bytes.push(0x40 | random.next() as u8 & 15);
+            }
+            match random.below(10) {
+                0..=3 => {}
+                4..=7 => bytes.push(0x0f),
+                8 => bytes.extend([0x0f, 0x38]),
+                _ => bytes.extend([0x0f, 0x3a]),
+            }
+        }
+        bytes.push(random.next() as u8);
+        let modrm = random.next() as u8;
+        bytes.push(if random.below(2) == 0 {
+            modrm | 0xc0
+        } else {
+            modrm & 0x7f
+        });
+        while bytes.len() < 15 {
+            bytes.push(random.next() as u8);
+        }
+        bytes
+    }
+
+    /// A case whose memory accesses lie within the window.
+    pub fn case(&self, random: &mut Random) -> (Case, Instruction) {
+        loop {
+            let bytes = self.bytes(random);
+            let mut insn = Instruction::default();
+            Decoder::with_ip(64, &bytes, CODE + ENTRY, DecoderOptions::NONE).decode_out(&mut insn);
+            if !self.known.contains(&insn.mnemonic()) || is_segment_or_system(&insn) {
+                continue;
+            }
+            let mut case = Case {
+                bytes: [0; 15],
+                length: insn.len(),
+                state: self.state(random),
+                memory: [0; WINDOW_BYTES],
+            };
+            case.bytes.copy_from_slice(&bytes);
+            for chunk in case.memory.chunks_mut(16) {
+                for (word, value) in chunk.chunks_mut(8).zip(random.vector()) {
+                    word.copy_from_slice(&value.to_le_bytes());
+                }
+            }
+            if self.place(&insn, &mut case.state, random) {
+                return (case, insn);
+            }
+        }
+    }
+
+    fn state(&self, random: &mut Random) -> State {
+        let arithmetic = 0x8d5;
+        let mut regs = [0; 16];
+        regs.fill_with(|| random.value());
+        // A stack in the window.
+        regs[4] = WINDOW + 0x200 + random.below(16);
+        let mut ymm = [[0; 4]; 16];
+        ymm.fill_with(|| {
+            let (low, high) = (random.vector(), random.vector());
+            [low[0], low[1], high[0], high[1]]
+        });
+        State {
+            regs,
+            ymm,
+            flags: 0x202 | random.next() & arithmetic,
+            // Exceptions masked; any rounding, at times FTZ and DAZ.
+            mxcsr: 0x1f80 | random.below(4) << 13 | random.pick(&[0, 0, 0, 0x40, 0x8000, 0x8040]),
+        }
+    }
+
+    /// Sets the registers that addresses are made of. False: this instruction cannot be placed.
+    fn place(&self, insn: &Instruction, state: &mut State, random: &mut Random) -> bool {
+        let is_string = insn.op_kinds().any(|kind| {
+            matches!(
+                kind,
+                OpKind::MemoryESRDI
+                    | OpKind::MemorySegRSI
+                    | OpKind::MemorySegEDI
+                    | OpKind::MemorySegESI
+                    | OpKind::MemoryESEDI
+            )
+        });
+        if is_string {
+            if insn.has_rep_prefix() || insn.has_repne_prefix() {
+                state.regs[1] = random.below(12);
+            }
+            if random.below(4) == 0 {
+                state.flags |= 0x400;
+            }
+            state.regs[6] = WINDOW + 0x200 + random.below(32);
+            state.regs[7] = WINDOW + 0x200 + random.below(32);
+            return insn.segment_prefix() != Register::FS && insn.segment_prefix() != Register::GS;
+        }
+        if matches!(insn.mnemonic(), Mnemonic::Leave) {
+            state.regs[5] = WINDOW + 0x200 + random.below(32);
+            return true;
+        }
+        if insn.mnemonic() == Mnemonic::Maskmovq || insn.mnemonic() == Mnemonic::Maskmovdqu {
+            state.regs[7] = WINDOW + 0x200 + random.below(32);
+            return insn.segment_prefix() == Register::None;
+        }
+        let has_memory = insn.op_kinds().any(|kind| kind == OpKind::Memory);
+        if !has_memory {
+            // RSP as an operand would take the stack away.
+            return true;
+        }
+        if matches!(insn.segment_prefix(), Register::FS | Register::GS) {
+            return false;
+        }
+        // Bit strings reach far from their address.
+        let reaches = matches!(
+            insn.mnemonic(),
+            Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc
+        ) && insn.op1_kind() == OpKind::Register;
+        if reaches {
+            let number = insn.op1_register().number();
+            if number == 4 {
+                return false;
+            }
+            state.regs[number] = random.below(1024).wrapping_sub(512);
+        }
+        if insn.mnemonic() == Mnemonic::Lea {
+            return true;
+        }
+        let (base, index) = (insn.memory_base(), insn.memory_index());
+        if base == Register::None || base.is_ip() || insn.is_ip_rel_memory_operand() {
+            return false;
+        }
+        if index != Register::None {
+            if !index.is_gpr() {
+                return false;
+            }
+            if index.number() != 4 && !(reaches && index.number() == insn.op1_register().number()) {
+                state.regs[index.number()] = random.below(16);
+            }
+        }
+        let size = insn.memory_size().size() as u64;
+        let mut target = WINDOW + 0x180 + random.below(128);
+        if random.below(4) != 0 {
+            target &= !15;
+        }
+        if base.number() != 4 && !(reaches && base.number() == insn.op1_register().number()) {
+            let scaled = if index == Register::None {
+                0
+            } else {
+                state.regs[index.number()].wrapping_mul(insn.memory_index_scale() as u64)
+            };
+            let wanted = target
+                .wrapping_sub(scaled)
+                .wrapping_sub(insn.memory_displacement64());
+            state.regs[base.number()] = if base.size() == 4 {
+                wanted & 0xffff_ffff
+            } else {
+                wanted
+            };
+        }
+        // XLAT's index is a part of RAX.
+        if insn.code() == Code::Xlat_m8 {
+            state.regs[3] = WINDOW + 0x100;
+            return true;
+        }
+        let address = insn
+            .virtual_address(memory_operand(insn), 0, |register, _, _| {
+                Some(match register {
+                    _ if register.is_segment_register() => 0,
+                    _ if register.size() == 4 => state.regs[register.number()] & 0xffff_ffff,
+                    _ => state.regs[register.number()],
+                })
+            })
+            .unwrap_or(0);
+        let slack = if reaches { 0x80 } else { 0x10 };
+        (WINDOW + slack..WINDOW + WINDOW_BYTES as u64 - slack - size).contains(&address)
+    }
+}
+
+fn memory_operand(insn: &Instruction) -> u32 {
+    insn.op_kinds()
+        .position(|kind| kind == OpKind::Memory)
+        .unwrap_or(0) as u32
+}
+
+fn is_segment_or_system(insn: &Instruction) -> bool {
+    (0..insn.op_count()).any(|operand| {
+        let register = insn.op_register(operand);
+        insn.op_kind(operand) == OpKind::Register
+            && (register.is_segment_register()
+                || register.is_cr()
+                || register.is_dr()
+                || register.is_mm()
+                || register.is_st())
+    }) || insn.has_lock_prefix()
+}

@@ -1,0 +1,231 @@
+//! Our processor against the host's: random user-mode instructions on random operands, one at a time.
+//!
+//! `GDBVMX_ORACLE_CASES` is the number of cases, `GDBVMX_ORACLE_SEED` where they begin, `GDBVMX_ORACLE_ONLY` a
+//! mnemonic to stay with.
+
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
+mod emulated;
+mod generate;
+mod native;
+mod state;
+
+use std::collections::BTreeMap;
+
+use iced_x86::{Code, Instruction, Mnemonic, Register};
+
+use generate::{Generator, Random};
+use state::*;
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+const CF: u64 = 1 << 0;
+const PF: u64 = 1 << 2;
+const AF: u64 = 1 << 4;
+const ZF: u64 = 1 << 6;
+const SF: u64 = 1 << 7;
+const OF: u64 = 1 << 11;
+
+/// The flags that the SDM leaves undefined, as iced's tables have them; and those that are so for some counts only.
+fn undefined_flags(insn: &Instruction, case: &Case) -> u64 {
+    use iced_x86::RflagsBits as Bits;
+    let undefined = insn.rflags_undefined();
+    let mut mask = [
+        (Bits::CF, CF),
+        (Bits::PF, PF),
+        (Bits::AF, AF),
+        (Bits::ZF, ZF),
+        (Bits::SF, SF),
+        (Bits::OF, OF),
+    ]
+    .iter()
+    .filter(|(bit, _)| undefined & bit != 0)
+    .fold(0, |all, (_, flag)| all | flag);
+    // SDM vol. 2, SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR, SHLD, SHRD: OF but for a count of 1, AF, CF of a long shift.
+    use Mnemonic::*;
+    if matches!(
+        insn.mnemonic(),
+        Shl | Sal | Shr | Sar | Rol | Ror | Rcl | Rcr | Shld | Shrd
+    ) {
+        let last = insn.op_count() - 1;
+        let count = if insn.op_kind(last) == iced_x86::OpKind::Register {
+            case.state.regs[1] as u8
+        } else {
+            insn.immediate8()
+        } as u64;
+        let size = match insn.op0_register() {
+            Register::None => insn.memory_size().size() as u64 * 8,
+            register => register.size() as u64 * 8,
+        };
+        let count = count & if size == 64 { 63 } else { 31 };
+        if count == 0 {
+            return 0;
+        }
+        if count != 1 {
+            mask |= OF;
+        }
+        if matches!(insn.mnemonic(), Shl | Sal | Shr | Sar | Shld | Shrd) {
+            mask |= AF;
+            if count >= size {
+                mask |= CF;
+            }
+        }
+    }
+    mask
+}
+
+/// The whole result is undefined (SDM vol. 2): SHLD and SHRD of 16 bits by more than 16. Or the SDM says what not every
+/// make of processor does: a CMPXCHG that fails writes a 32-bit register's own value to it, and so clears its upper
+/// half.
+fn undefined_result(insn: &Instruction, case: &Case) -> bool {
+    let count = match insn.code() {
+        Code::Cmpxchg_rm32_r32 => return insn.op0_register() != Register::None,
+        Code::Shld_rm16_r16_imm8 | Code::Shrd_rm16_r16_imm8 => insn.immediate8(),
+        Code::Shld_rm16_r16_CL | Code::Shrd_rm16_r16_CL => case.state.regs[1] as u8,
+        _ => return false,
+    };
+    count & 31 > 16
+}
+
+/// DPPS and DPPD do not say which of several NaNs their sum is: all are one here.
+fn forget_payloads(insn: &Instruction, outcome: &mut Outcome) {
+    let Outcome::Completed(end) = outcome else {
+        return;
+    };
+    for half in end.state.ymm.iter_mut().flatten() {
+        let single = |bits: u64| match f32::from_bits(bits as u32) {
+            nan if nan.is_nan() => f32::NAN.to_bits() as u64,
+            _ => bits & 0xffff_ffff,
+        };
+        match insn.mnemonic() {
+            Mnemonic::Dpps => *half = single(*half) | single(*half >> 32) << 32,
+            Mnemonic::Dppd if f64::from_bits(*half).is_nan() => *half = f64::NAN.to_bits(),
+            _ => {}
+        }
+    }
+}
+
+fn same(ours: &Outcome, theirs: &Outcome, flags: u64) -> bool {
+    match (ours, theirs) {
+        (Outcome::Fault(ours), Outcome::Fault(theirs)) => match theirs {
+            // Signals do not tell all exceptions apart.
+            0 => matches!(ours, 0 | 16 | 19),
+            13 => matches!(ours, 13 | 14),
+            other => ours == other,
+        },
+        (Outcome::Completed(ours), Outcome::Completed(theirs)) => {
+            let mut masked = ours.state;
+            masked.flags = masked.flags & !flags | theirs.state.flags & flags;
+            masked == theirs.state && ours.memory == theirs.memory
+        }
+        _ => false,
+    }
+}
+
+fn describe(case: &Case, ours: &Outcome, theirs: &Outcome) -> String {
+    let mut text = format!("{:02x?}\n", &case.bytes[..case.length]);
+    let (Outcome::Completed(ours), Outcome::Completed(theirs)) = (ours, theirs) else {
+        let brief = |outcome: &Outcome| match outcome {
+            Outcome::Fault(vector) => format!("exception {vector}"),
+            Outcome::Completed(_) => "completed".to_string(),
+        };
+        return text
+            + &format!(
+                "  ours: {}, host: {}, regs {:x?}, mxcsr {:x}\n",
+                brief(ours),
+                brief(theirs),
+                case.state.regs,
+                case.state.mxcsr
+            );
+    };
+    text += &format!(
+        "  before: regs {:x?} flags {:x} mxcsr {:x}\n",
+        case.state.regs, case.state.flags, case.state.mxcsr
+    );
+    for at in 0..16 {
+        if ours.state.regs[at] != theirs.state.regs[at] {
+            text += &format!(
+                "  r{at}: ours {:x}, host {:x}\n",
+                ours.state.regs[at], theirs.state.regs[at]
+            );
+        }
+        if ours.state.ymm[at] != theirs.state.ymm[at] {
+            text += &format!(
+                "  ymm{at}: before {:x?}, ours {:x?}, host {:x?}\n",
+                case.state.ymm[at], ours.state.ymm[at], theirs.state.ymm[at]
+            );
+            text += &format!("  all: {:x?}\n", case.state.ymm.map(|y| [y[0], y[1]]));
+        }
+    }
+    if ours.state.flags != theirs.state.flags {
+        text += &format!(
+            "  flags: ours {:x}, host {:x}\n",
+            ours.state.flags, theirs.state.flags
+        );
+    }
+    if ours.state.mxcsr != theirs.state.mxcsr {
+        text += &format!(
+            "  mxcsr: ours {:x}, host {:x}\n",
+            ours.state.mxcsr, theirs.state.mxcsr
+        );
+    }
+    for at in (0..WINDOW_BYTES).filter(|at| ours.memory[*at] != theirs.memory[*at]) {
+        text += &format!(
+            "  [{:x}]: before {:x}, ours {:x}, host {:x}\n",
+            WINDOW + at as u64,
+            case.memory[at],
+            ours.memory[at],
+            theirs.memory[at]
+        );
+    }
+    text
+}
+
+#[test]
+fn instructions_do_what_the_host_does() {
+    let cases = setting("GDBVMX_ORACLE_CASES", 50_000);
+    let mut random = Random(setting("GDBVMX_ORACLE_SEED", 1));
+    let only = std::env::var("GDBVMX_ORACLE_ONLY").ok();
+    let native = native::Native::new();
+    let mut emulated = emulated::Emulated::new();
+    let generator = Generator::new();
+    let mut seen: BTreeMap<Code, u64> = BTreeMap::new();
+    let mut wrong: BTreeMap<Code, (u64, String)> = BTreeMap::new();
+    for _ in 0..cases {
+        let (case, insn) = generator.case(&mut random);
+        if only
+            .as_ref()
+            .is_some_and(|only| !format!("{:?}", insn.mnemonic()).eq_ignore_ascii_case(only))
+        {
+            continue;
+        }
+        if undefined_result(&insn, &case) {
+            continue;
+        }
+        *seen.entry(insn.code()).or_default() += 1;
+        let mut theirs = native.run(&case);
+        let mut ours = emulated.run(&case);
+        forget_payloads(&insn, &mut theirs);
+        forget_payloads(&insn, &mut ours);
+        if !same(&ours, &theirs, undefined_flags(&insn, &case)) {
+            let entry = wrong
+                .entry(insn.code())
+                .or_insert_with(|| (0, describe(&case, &ours, &theirs)));
+            entry.0 += 1;
+        }
+    }
+    println!("{cases} cases, {} forms", seen.len());
+    for (code, (count, text)) in &wrong {
+        println!("{code:?}: {count} of {} differ; the first: {text}", seen[code]);
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} forms differ from the host processor",
+        wrong.len()
+    );
+}

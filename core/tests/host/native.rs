@@ -1,0 +1,167 @@
+//! The host processor: runs the bytes between a load and a store of all registers.
+//!
+//! This is the one place of the crate that uses `unsafe`: executing machine code that was made up a moment ago cannot
+//! be had without. It is test code, in a process of its own; signals bring faults back.
+
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+use super::state::*;
+
+/// The signal that ended the case, 0 if none did; and the trampoline's second half.
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
+static RESUME: AtomicU64 = AtomicU64::new(0);
+
+/// Offsets into the context page: the state in and out, then the host's stack pointer and MXCSR.
+const STATE_IN: u64 = CONTEXT;
+const STATE_OUT: u64 = CONTEXT + 0x400;
+const HOST_RSP: u64 = CONTEXT + 0x800;
+const HOST_MXCSR: u64 = CONTEXT + 0x808;
+const YMM: u64 = 128;
+const FLAGS: u64 = YMM + 512;
+const MXCSR: u64 = FLAGS + 8;
+
+extern "C" fn on_signal(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    SIGNAL.store(signal, Ordering::SeqCst);
+    // SAFETY: the kernel passes a valid ucontext_t to an SA_SIGINFO handler.
+    let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+    registers[libc::REG_RIP as usize] = RESUME.load(Ordering::SeqCst) as i64;
+    registers[libc::REG_EFL as usize] &= !0x40100;
+}
+
+/// Machine code under construction.
+#[derive(Default)]
+struct Code(Vec<u8>);
+
+impl Code {
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Code {
+        self.0.extend(bytes);
+        self
+    }
+    /// An instruction whose memory operand is the absolute address: `opcode`, ModRM with `reg`, SIB, displacement.
+    fn absolute(&mut self, opcode: &[u8], reg: u8, address: u64) -> &mut Code {
+        self.bytes(opcode).bytes(&[reg << 3 | 4, 0x25]);
+        self.bytes(&(address as u32).to_le_bytes())
+    }
+    fn general(&mut self, opcode: u8, at: u64) -> &mut Code {
+        for register in 0..16u8 {
+            let rex = 0x48 | (register >> 3) << 2;
+            self.absolute(&[rex, opcode], register & 7, at + register as u64 * 8);
+        }
+        self
+    }
+    fn vectors(&mut self, opcode: u8, at: u64) -> &mut Code {
+        for register in 0..16u8 {
+            // VMOVUPS YMM.
+            let vex = [0xc5, if register < 8 { 0xfc } else { 0x7c }, opcode];
+            self.absolute(&vex, register & 7, at + YMM + register as u64 * 32);
+        }
+        self
+    }
+}
+
+pub struct Native {
+    prologue: Code,
+    epilogue: Code,
+}
+
+impl Native {
+    pub fn new() -> Native {
+        // SAFETY: the fixed addresses are free in a test process (MAP_FIXED_NOREPLACE says so otherwise), and the
+        // handler only touches what it is given.
+        unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+            let rights = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+            let size = (PAGES * 0x1000) as usize;
+            let mapped = libc::mmap(CODE as *mut _, size, rights, flags, -1, 0);
+            assert_eq!(
+                mapped as u64, CODE,
+                "the test needs the addresses from {CODE:#x} on"
+            );
+            let stack = libc::stack_t {
+                ss_sp: Box::leak(vec![0u8; 1 << 16].into_boxed_slice())
+                    .as_mut_ptr()
+                    .cast(),
+                ss_flags: 0,
+                ss_size: 1 << 16,
+            };
+            libc::sigaltstack(&stack, std::ptr::null_mut());
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_signal as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            for signal in [
+                libc::SIGFPE,
+                libc::SIGILL,
+                libc::SIGSEGV,
+                libc::SIGBUS,
+                libc::SIGTRAP,
+            ] {
+                libc::sigaction(signal, &action, std::ptr::null_mut());
+            }
+        }
+        let mut prologue = Code::default();
+        // PUSH of RBX, RBP, R12 to R15.
+        prologue.bytes(&[0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57]);
+        prologue.absolute(&[0x48, 0x89], 4, HOST_RSP);
+        prologue.absolute(&[0x0f, 0xae], 3, HOST_MXCSR);
+        prologue.vectors(0x10, STATE_IN);
+        prologue.absolute(&[0x0f, 0xae], 2, STATE_IN + MXCSR);
+        prologue.absolute(&[0xff], 6, STATE_IN + FLAGS).bytes(&[0x9d]);
+        prologue.general(0x8b, STATE_IN);
+        let mut epilogue = Code::default();
+        epilogue.general(0x89, STATE_OUT);
+        epilogue.absolute(&[0x48, 0x8b], 4, HOST_RSP).bytes(&[0x9c]);
+        epilogue.absolute(&[0x8f], 0, STATE_OUT + FLAGS);
+        epilogue.absolute(&[0x0f, 0xae], 3, STATE_OUT + MXCSR);
+        epilogue.absolute(&[0x0f, 0xae], 2, HOST_MXCSR);
+        epilogue.vectors(0x11, STATE_OUT);
+        // VZEROUPPER, CLD, the POPs, RET.
+        epilogue.bytes(&[
+            0xc5, 0xf8, 0x77, 0xfc, 0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c,
+        ]);
+        epilogue.bytes(&[0x5d, 0x5b, 0xc3]);
+        assert!(prologue.0.len() as u64 <= ENTRY);
+        Native { prologue, epilogue }
+    }
+
+    pub fn run(&self, case: &Case) -> Outcome {
+        let start = CODE + ENTRY - self.prologue.0.len() as u64;
+        let after = CODE + ENTRY + case.length as u64;
+        SIGNAL.store(0, Ordering::SeqCst);
+        RESUME.store(after, Ordering::SeqCst);
+        let put = |bytes: &[u8], at: u64| {
+            // SAFETY: `at` and the bytes lie within the pages that `new` mapped.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len()) }
+        };
+        put(&self.prologue.0, start);
+        put(&case.bytes[..case.length], CODE + ENTRY);
+        put(&self.epilogue.0, after);
+        put(&case.memory, WINDOW);
+        // SAFETY: as above; the code saves and restores all that the calling convention asks for. A case that
+        // overwrites code or context outside the window is not generated.
+        let state = unsafe {
+            *(STATE_IN as *mut State) = case.state;
+            let code: extern "C" fn() = std::mem::transmute(start);
+            code();
+            *(STATE_OUT as *const State)
+        };
+        // The status register's upper half belongs to nobody.
+        let state = State {
+            mxcsr: state.mxcsr & 0xffff_ffff,
+            ..state
+        };
+        match SIGNAL.load(Ordering::SeqCst) {
+            0 => {
+                let mut memory = [0; WINDOW_BYTES];
+                // SAFETY: the window is mapped.
+                unsafe {
+                    std::ptr::copy_nonoverlapping(WINDOW as *const u8, memory.as_mut_ptr(), WINDOW_BYTES)
+                };
+                Outcome::Completed(End { state, memory })
+            }
+            libc::SIGFPE => Outcome::Fault(0),
+            libc::SIGILL => Outcome::Fault(6),
+            libc::SIGBUS => Outcome::Fault(12),
+            _ => Outcome::Fault(13),
+        }
+    }
+}
