@@ -154,7 +154,10 @@ impl CodeCache {
     /// Takes a block to be run once.
     pub fn scratch(&mut self, block: Block) -> BlockId {
         // No link may lead here: the next one to be taken is another.
-        self.blocks[SCRATCH as usize] = Block { guarded: true, ..block };
+        self.blocks[SCRATCH as usize] = Block {
+            guarded: true,
+            ..block
+        };
         SCRATCH
     }
 

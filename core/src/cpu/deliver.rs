@@ -130,6 +130,7 @@ fn is_program_interrupt(event: &Event) -> bool {
 
 /// What an exception leaves in registers, however its delivery goes on.
 fn note(cpu: &mut Cpu, fault: &Fault) {
+    cpu.vmx.record.fault(*fault, cpu.rip);
     match (fault.event.kind, fault.event.vector) {
         (EventKind::HardwareException, vector::PAGE_FAULT) => cpu.cr2 = fault.payload,
         (EventKind::HardwareException, vector::DEBUG) => {

@@ -12,6 +12,7 @@ pub mod describe;
 pub mod entry;
 pub mod errors;
 pub mod exit;
+pub mod explain;
 pub mod fail;
 pub mod fields;
 pub mod force;
