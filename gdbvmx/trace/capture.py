@@ -31,7 +31,8 @@ class Gdb:
             raise CaptureError(f"cannot start {gdb}: {error}") from error
         self._records: deque[dict[str, Any]] = deque()
         self._stops: deque[str] = deque()  # stops that came while a command's result was waited for
-        for command in ("set pagination off", "set confirm off", LOAD_COMMAND):
+        # Without mi-async gdb would hear no -exec-interrupt while the target runs.
+        for command in ("set pagination off", "set confirm off", "set mi-async on", LOAD_COMMAND):
             self.command(command)
 
     def __enter__(self) -> Self:

@@ -52,8 +52,8 @@ def _details(event: Mapping[str, Any]) -> Iterator[str]:
         yield "forced"
     if "rule" in event:
         yield f"rule {event['rule']}"
-    for name, meaning in event.get("details", ()):
-        yield f"{name} {meaning}".strip()
+    for _, meaning in event.get("details", ()):
+        yield meaning
     for name in ("guest_linear", "guest_physical"):
         if name in event:
             yield f"{name.replace('_', '-')} {event[name]:#x}"
