@@ -3,9 +3,10 @@
 
 use std::sync::LazyLock;
 
-use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, Decoder, DecoderError, Instruction, Mnemonic, OpKind, Register};
 
 use super::insn::{flag, Handler, Insn, HIGH_BYTE};
+use super::offered::Offered;
 use super::{exec, segment, CodeSize, BLOCK_RIP, ZERO};
 
 /// What an operand is.
@@ -87,8 +88,14 @@ pub enum Decoded {
 
 /// Decodes a block from `bytes`, which end at a page's end (or two pages on, for one that crosses). `base` is the RIP
 /// of the first byte; `cut` says before which offsets a block must end (breakpoints).
-pub fn block(bytes: &[u8], size: CodeSize, base: u64, cut: impl Fn(u64) -> bool) -> Decoded {
-    let mut decoder = Decoder::with_ip(size.bitness(), bytes, base, DecoderOptions::NONE);
+pub fn block(
+    bytes: &[u8],
+    size: CodeSize,
+    base: u64,
+    offered: &Offered,
+    cut: impl Fn(u64) -> bool,
+) -> Decoded {
+    let mut decoder = Decoder::with_ip(size.bitness(), bytes, base, offered.options);
     let mut insns: Vec<Insn> = Vec::new();
     let mut raw = Instruction::default();
     while insns.len() < MOST_INSNS {
@@ -103,7 +110,7 @@ pub fn block(bytes: &[u8], size: CodeSize, base: u64, cut: impl Fn(u64) -> bool)
             }
             break;
         }
-        let (insn, ends, alone) = translate(&raw, size, base, offset as u16, insns.len() as u8);
+        let (insn, ends, alone) = translate(&raw, size, base, offered, offset as u16, insns.len() as u8);
         if alone && !insns.is_empty() {
             break;
         }
@@ -116,7 +123,14 @@ pub fn block(bytes: &[u8], size: CodeSize, base: u64, cut: impl Fn(u64) -> bool)
 }
 
 /// One instruction, whether it ends a block, and whether it must be a block of its own.
-fn translate(raw: &Instruction, size: CodeSize, base: u64, offset: u16, position: u8) -> (Insn, bool, bool) {
+fn translate(
+    raw: &Instruction,
+    size: CodeSize,
+    base: u64,
+    offered: &Offered,
+    offset: u16,
+    position: u8,
+) -> (Insn, bool, bool) {
     let mut operands = [Operand::None; 5];
     let mut r = [0u8; 3];
     let mut registers = 0;
@@ -167,6 +181,7 @@ fn translate(raw: &Instruction, size: CodeSize, base: u64, offset: u16, position
     };
     let (handler, flow) = ROWS[raw.mnemonic() as usize]
         .iter()
+        .filter(|_| offered.has(raw))
         .find_map(|(_, select, flow)| Some((Some(select(&form)?), *flow)))
         .unwrap_or((None, Flow::Branch));
     // A load of SS, and every move to or from control and debug registers, has effects between instructions.

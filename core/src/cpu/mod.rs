@@ -14,6 +14,7 @@ pub mod float;
 pub mod insn;
 pub mod int;
 pub mod msr;
+pub mod offered;
 pub mod run;
 pub mod segment;
 pub mod stack;
@@ -199,6 +200,8 @@ pub struct Cpu {
     pub fault: Fault,
     pub vmx: VmxState,
     pub profile: Arc<Profile>,
+    /// The instructions that the profile has.
+    pub offered: Arc<offered::Offered>,
 }
 
 impl Cpu {
@@ -250,6 +253,7 @@ impl Cpu {
             icount: 0,
             fault: Fault::default(),
             vmx: VmxState::default(),
+            offered: Arc::new(offered::Offered::by(&profile)),
             profile,
         };
         cpu.seg[CS] = Segment {

@@ -395,7 +395,7 @@ fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Res
     let guarded = cut(0);
     // Outside RAM every byte reads as ones, which is no instruction.
     let bytes = ram.map_or(&[0xff; 15][..], |ram| bus.ram.to_page_end(ram));
-    match decode::block(bytes, cpu.code_size, cpu.rip, cut) {
+    match decode::block(bytes, cpu.code_size, cpu.rip, &cpu.offered, cut) {
         Decoded::Block(insns) => {
             let block = Block::new(insns, guarded);
             let Some(ram) = ram else {
@@ -421,7 +421,7 @@ fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Res
                 Some(at) => both.extend(bus.ram.to_page_end(at).iter().take(15)),
                 None => both.extend([0xff; 15]),
             }
-            match decode::block(&both, cpu.code_size, cpu.rip, |_| true) {
+            match decode::block(&both, cpu.code_size, cpu.rip, &cpu.offered, |_| true) {
                 Decoded::Block(insns) => Ok(code.scratch(Block::new(insns, true))),
                 Decoded::NeedsMore => Err(cpu.general_protection(0)),
             }

@@ -7,6 +7,7 @@ use _core::cpu::run::{turn, Turn};
 use _core::cpu::segment::{Rights, CS, SS, TR};
 use _core::cpu::{bits, Cpu};
 use _core::platform::Bus;
+use _core::vmx::cpuid_features;
 use _core::vmx::profile::Profile;
 
 use super::state::*;
@@ -54,7 +55,16 @@ impl Emulated {
         system(GDT + 8, 0x00af_9b00_0000_ffff);
         // RSP0.
         bus.write_physical(0, SYSTEM_AT + TSS + 4, 8, SYSTEM + 0x1000);
-        let profile = Profile::builtin(Profile::builtin_names()[0].0).expect("a built-in profile");
+        let mut profile = Profile::default();
+        for feature in cpuid_features::ALL {
+            let old = profile.cpuid(feature.leaf, feature.subleaf)[feature.register as usize];
+            profile.set_cpuid(
+                feature.leaf,
+                feature.subleaf,
+                feature.register,
+                old | feature.mask(),
+            );
+        }
         let mut cpu = Cpu::new(0, Arc::new(profile));
         cpu.cr0 = bits::CR0_PE | bits::CR0_PG | bits::CR0_WP | bits::CR0_ET | bits::CR0_NE | bits::CR0_MP;
         cpu.cr4 = bits::CR4_PAE | bits::CR4_OSFXSR | bits::CR4_OSXMMEXCPT | bits::CR4_OSXSAVE;
