@@ -26,8 +26,11 @@ const DEBUGCTL_BTF: u64 = 1 << 1;
 
 const PENDING_BS: u64 = 1 << 14;
 const PENDING_RTM: u64 = 1 << 16;
-/// Bits of the pending debug exceptions that have a meaning: B0 to B3, bus lock, enabled breakpoint, BS, RTM.
-const PENDING_DEFINED: u64 = 0xf | 1 << 11 | 1 << 12 | PENDING_BS | PENDING_RTM;
+/// Bits of the pending debug exceptions that have a meaning everywhere: B0 to B3, enabled breakpoint, BS, RTM.
+const PENDING_DEFINED: u64 = 0xf | 1 << 12 | PENDING_BS | PENDING_RTM;
+/// Bus lock; of a processor that detects bus locks, as IA32_DEBUGCTL has a bit for it there.
+const PENDING_BUS_LOCK: u64 = 1 << 11;
+const DEBUGCTL_BLD: u64 = 1 << 2;
 /// What a pending debug exception inside a transactional region says: RTM and enabled breakpoint.
 const PENDING_IN_REGION: u64 = PENDING_RTM | 1 << 12;
 
@@ -92,6 +95,14 @@ const IF_STEP_PENDS: Condition = Condition {
 /// BS as TF and BTF ask for it: a step is pending if TF is 1 and BTF does not limit steps to branches.
 fn wanted_bs(c: &Context) -> bool {
     c.get(GUEST_RFLAGS) & RFLAGS_TF != 0 && c.get(GUEST_IA32_DEBUGCTL) & DEBUGCTL_BTF == 0
+}
+
+/// The bits of the pending debug exceptions that must be 0 on this processor.
+fn pending_reserved(c: &Context) -> u64 {
+    match c.environment.debugctl_reserved & DEBUGCTL_BLD {
+        0 => !(PENDING_DEFINED | PENDING_BUS_LOCK),
+        _ => !PENDING_DEFINED,
+    }
 }
 
 const IF_RTM: Condition = Condition {
@@ -204,9 +215,9 @@ rules! {
         ),
     };
     "guest.pending_debug.reserved", [GUEST_PENDING_DEBUG_EXCEPTIONS], Check {
-        holds: |c, f| c.get(f[0]) & !PENDING_DEFINED == 0,
+        holds: |c, f| c.get(f[0]) & pending_reserved(c) == 0,
         words: |c, f| format!(
-            "{}; the bits {:#x} are reserved and must be 0", found(c, f[0]), c.get(f[0]) & !PENDING_DEFINED
+            "{}; the bits {:#x} are reserved and must be 0", found(c, f[0]), c.get(f[0]) & pending_reserved(c)
         ),
     };
     "guest.pending_debug.bs", [GUEST_PENDING_DEBUG_EXCEPTIONS GUEST_RFLAGS GUEST_IA32_DEBUGCTL] if IF_STEP_PENDS,
