@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gdbvmx.gdbstart import LOAD_COMMAND
+from gdbvmx.gdbstart import LOAD_COMMAND, executable, symbol_options
 from gdbvmx.remote import Server
 
 from .errors import CommandError, Status, say
@@ -28,7 +28,7 @@ def serve(session: Session, image: Path, address: tuple[str, int], *, freeze: bo
             stop = await server.serve()
         return Status.OK if stop is None else ending(session.machine, stop) or Status.OK
 
-    server = Server(session.machine, *address, freeze=freeze, executable=image)
+    server = Server(session.machine, *address, freeze=freeze, executable=executable(image))
     try:
         return asyncio.run(serve_within_time())
     except TimeoutError:
@@ -38,11 +38,11 @@ def serve(session: Session, image: Path, address: tuple[str, int], *, freeze: bo
 
 def debug(session: Session, image: Path, gdb: str, gdb_options: Sequence[str]) -> int:
     """Starts `gdb` with the plugin, attached to the machine, and returns its exit status."""
-    server = Server(session.machine, freeze=True, executable=image)
+    server = Server(session.machine, freeze=True, executable=executable(image))
     with server.serve_in_thread() as thread:
         host, port = thread.address
-        attach = f"target remote {host}:{port}"
-        command = [gdb, "-q", "-ex", LOAD_COMMAND, "-ex", attach, *gdb_options, str(image)]
+        attach = ["-ex", LOAD_COMMAND, "-ex", f"target remote {host}:{port}"]
+        command = [gdb, "-q", *symbol_options(image), *attach, *gdb_options]
         # The plugin decodes 16- and 32-bit code by capstone, which is here and not where gdb's Python looks.
         environment = {**os.environ, "GDBVMX_SITE": sysconfig.get_path("platlib")}
         # Ctrl-C at the terminal is for gdb, which stops the machine.
