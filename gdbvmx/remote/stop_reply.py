@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from .session import Session
 
 # GDB's own signal numbers.
-_SIGINT, _SIGTRAP, _SIGABRT = 2, 5, 6
-_SIGNALS = {"interrupted": _SIGINT, "shutdown": _SIGABRT}
+_NONE, _SIGINT, _SIGTRAP, _SIGABRT = 0, 2, 5, 6
+# No trap for a catchpoint: in the middle of `next`, gdb would take it for one of its steps and go on.
+_SIGNALS = {"catch": _NONE, "interrupted": _SIGINT, "shutdown": _SIGABRT}
 _WATCHES = {"write": b"watch", "read": b"rwatch", "access": b"awatch"}
 # Sent with each stop, since gdb always wants them: the frame.
 _EXPEDITED = ("rbp", "rsp", "rip")

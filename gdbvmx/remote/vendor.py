@@ -86,8 +86,23 @@ def info(call: Call) -> dict[str, Any]:
 def last_stop(call: Call) -> dict[str, Any]:
     """Why the machine stands still. At a catchpoint: with the event that it caught."""
     stop = call.session.halt.stop
-    newest = call.core.last_events(1) if stop["kind"] == "catch" else []
-    return {**stop, "event": _explained(newest[0]) if newest else None}
+    return {**stop, "event": _caught(call, stop["catch"]) if stop["kind"] == "catch" else None}
+
+
+# What each kind of catchpoint catches.
+_CAUGHT = {
+    "entry": ("entry",),
+    "exit": ("exit", "entry_failure"),
+    "fail": ("entry_failure", "vmfail"),
+    "field": ("vmcs_write",),
+}
+
+
+def _caught(call: Call, number: int) -> dict[str, Any] | None:
+    """The event that stopped the machine: the newest of its kind."""
+    kinds = [catch["kind"] for catch in call.core.catches() if catch["number"] == number]
+    newest = call.core.last_events(1, _CAUGHT[kinds[0]]) if kinds else []
+    return _explained(newest[0]) if newest else None
 
 
 @_method("code")

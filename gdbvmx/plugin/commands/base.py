@@ -98,19 +98,18 @@ class Command:
 
     def complete(self, context: Context, words: Sequence[str]) -> list[str]:
         """What may stand for the last of `words`, which is begun or empty."""
-        choices = list(self._choices(words[:-1]))
-        choices += () if choices and len(words) == 1 else self.words(context)
-        return sorted({choice for choice in choices if choice.startswith(words[-1])})
-
-    def _choices(self, before: Sequence[str]) -> Iterator[str]:
-        for action in self.parser()._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                if not before:
-                    yield from action.choices
-            elif action.option_strings:
-                yield from action.option_strings
-            elif action.choices is not None:
-                yield from map(str, action.choices)
+        actions = self.parser()._actions
+        verbs = [action for action in actions if isinstance(action, argparse._SubParsersAction)]
+        choices: set[str] = set()
+        if verbs and len(words) == 1:
+            choices.update(verbs[0].choices)
+        else:
+            choices.update(self.words(context))
+            for action in actions:
+                choices.update(
+                    action.option_strings or (() if action in verbs else map(str, action.choices or ()))
+                )
+        return sorted(choice for choice in choices if choice.startswith(words[-1]))
 
 
 def integer(text: str) -> int:

@@ -31,8 +31,7 @@ def register() -> None:
         bits: capstone.Cs(capstone.CS_ARCH_X86, mode)
         for bits, mode in ((16, capstone.CS_MODE_16), (32, capstone.CS_MODE_32))
     }
-    for decoder in decoders.values():
-        decoder.syntax = capstone.CS_OPT_SYNTAX_ATT
+    syntaxes = {"att": capstone.CS_OPT_SYNTAX_ATT, "intel": capstone.CS_OPT_SYNTAX_INTEL}
     for events in (gdb.events.cont, gdb.events.stop, gdb.events.register_changed):
         events.connect(lambda event: _bits.clear())
 
@@ -42,6 +41,7 @@ def register() -> None:
         def __call__(self, info: Any) -> Any:
             decoder = decoders.get(_code_bits())
             if decoder is not None:
+                decoder.syntax = syntaxes[gdb.parameter("disassembly-flavor")]
                 found = _decode(decoder, info)
                 if found is not None:
                     return gdb.disassembler.DisassemblerResult(*found)
