@@ -318,6 +318,7 @@ impl Cpu {
     fn read_mapped(&mut self, bus: &mut Bus, linear: u64, span: Span, bytes: u64) -> Result<u64, Stop> {
         self.solo_if_needed(bus, linear, span, bytes, false)?;
         bus.debug.watches.note(linear, bytes, false);
+        self.note_data_access(linear, bytes, false);
         if bytes <= span.room {
             return Ok(bus.read_physical(self.id, span.first, bytes));
         }
@@ -328,6 +329,7 @@ impl Cpu {
 
     fn write_mapped(&mut self, bus: &mut Bus, linear: u64, span: Span, bytes: u64, value: u64) {
         bus.debug.watches.note(linear, bytes, true);
+        self.note_data_access(linear, bytes, true);
         if bytes <= span.room {
             bus.write_physical(self.id, span.first, bytes, value);
         } else {

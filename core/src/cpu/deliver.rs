@@ -1,5 +1,6 @@
 //! Delivery of exceptions and interrupts through the IDT (SDM vol. 3, chapter 6).
 
+use super::debug_registers::{DR6_ACCESS_DETECTED, DR6_CONDITIONS, DR6_WRITABLE, DR7_GENERAL_DETECT};
 use super::descriptor::{is_null, system, Descriptor, Gate};
 use super::exception::{vector, Event, EventKind, Fault};
 use super::segment::{Segment, CS, DS, ES, FS, GS, SS};
@@ -8,10 +9,6 @@ use super::{flags, Activity, Cpu, Done, Shadow, Stop, RSP};
 use crate::platform::Bus;
 use crate::vmx::intercept;
 
-/// DR6.BD, and the bits that a debug exception replaces: B0 to B3.
-const DR6_ACCESS_DETECTED: u64 = 1 << 13;
-const DR6_CONDITIONS: u64 = 15;
-const DR7_GENERAL_DETECT: u64 = 1 << 13;
 /// IA32_DEBUGCTL.LBR and BTF.
 const DEBUGCTL_LBR_BTF: u64 = 3;
 /// Bits of an error code that names a descriptor.
@@ -133,8 +130,10 @@ fn note(cpu: &mut Cpu, fault: &Fault) {
     cpu.vmx.record.fault(*fault, cpu.rip);
     match (fault.event.kind, fault.event.vector) {
         (EventKind::HardwareException, vector::PAGE_FAULT) => cpu.cr2 = fault.payload,
-        (EventKind::HardwareException, vector::DEBUG) => {
-            cpu.dr6 = cpu.dr6 & !DR6_CONDITIONS | fault.payload;
+        (EventKind::HardwareException | EventKind::PrivilegedSoftwareException, vector::DEBUG) => {
+            // INT1 takes along what a load of SS before it held back.
+            let conditions = fault.payload | std::mem::take(&mut cpu.pending_debug);
+            cpu.dr6 = cpu.dr6 & !DR6_CONDITIONS | conditions & DR6_WRITABLE;
             cpu.dr7 &= !DR7_GENERAL_DETECT;
             cpu.msr.debugctl &= !DEBUGCTL_LBR_BTF;
         }

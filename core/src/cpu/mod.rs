@@ -4,6 +4,7 @@ pub mod access;
 pub mod block;
 pub mod control;
 pub mod cpuid;
+pub mod debug_registers;
 pub mod decode;
 pub mod deliver;
 pub mod descriptor;
@@ -190,6 +191,8 @@ pub struct Cpu {
     pub nmi_blocked: bool,
     /// Debug exceptions that wait for the next instruction boundary, as DR6 would show them.
     pub pending_debug: u64,
+    /// The running instruction makes no single-step trap: a load of SS, or SYSCALL, whose mask has its say first.
+    pub no_trap: bool,
     /// The running instruction is a block of its own: `now` is exact and side effects are allowed.
     pub solo: bool,
     /// Machine time is this plus `icount`, during this processor's turn.
@@ -248,6 +251,7 @@ impl Cpu {
             shadow: Shadow::None,
             nmi_blocked: false,
             pending_debug: 0,
+            no_trap: false,
             solo: false,
             clock_base: 0,
             icount: 0,

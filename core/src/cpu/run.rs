@@ -1,6 +1,7 @@
 //! The loop that runs a processor: blocks, the links between them, and what is looked at in between.
 
 use super::block::{Block, BlockId, CodeCache, Key};
+use super::debug_registers::DR6_SINGLE_STEP;
 use super::decode::{self, Decoded};
 use super::exception::{vector, EventKind, Fault};
 use super::insn::{flag, Insn};
@@ -78,6 +79,11 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
             }
         }
         let linear = cpu.code_linear();
+        let armed = cpu.breakpoints_armed();
+        if let Some(stop) = cpu.instruction_breakpoint(linear) {
+            take(cpu, bus, stop);
+            continue;
+        }
         let first = match find(cpu, bus, code, linear) {
             Ok(id) => id,
             Err(stop) => {
@@ -93,7 +99,7 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
         }
         leave_breakpoint = false;
         let trapped = cpu.vmx.single_steps();
-        let stepping = trapped || cpu.flags.has(flags::TF | flags::RF) || cpu.shadow != Shadow::None;
+        let stepping = trapped || armed || cpu.flags.has(flags::TF | flags::RF) || cpu.shadow != Shadow::None;
         if stepping || code.block(first).insns.len() == 1 {
             step(cpu, bus, code, first);
         } else {
@@ -104,9 +110,6 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
         }
     }
 }
-
-/// DR6.BS.
-const DR6_SINGLE_STEP: u64 = 1 << 14;
 
 /// Blocks one after the other until something needs a look.
 #[inline(always)]
@@ -171,6 +174,7 @@ fn step(cpu: &mut Cpu, bus: &mut Bus, code: &CodeCache, id: BlockId) {
     let insn = code.block(id).insns[0];
     let (trap, resume, shadow) = (cpu.flags.has(flags::TF), cpu.flags.has(flags::RF), cpu.shadow);
     cpu.regs[BLOCK_RIP] = cpu.rip;
+    cpu.no_trap = false;
     let done = alone(cpu, bus, &insn);
     if matches!(done, Err(Stop::Fault | Stop::Exit | Stop::World)) {
         return finish(cpu, bus, &insn, done);
@@ -183,7 +187,7 @@ fn step(cpu: &mut Cpu, bus: &mut Bus, code: &CodeCache, id: BlockId) {
         cpu.flags.rest &= !flags::RF;
     }
     finish(cpu, bus, &insn, done);
-    if trap {
+    if trap && !cpu.no_trap {
         cpu.pending_debug |= DR6_SINGLE_STEP;
     }
 }

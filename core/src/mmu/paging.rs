@@ -417,7 +417,8 @@ fn fill(
     let Some(ram) = bus.ram.offset(mapped.physical & PAGE_MASK) else {
         return;
     };
-    if privilege == Privilege::UserAligned || bus.debug.watches.touch(page, 0x1000) {
+    if privilege == Privilege::UserAligned || bus.debug.watches.touch(page, 0x1000) || cpu.watches_page(page)
+    {
         return;
     }
     let context = cpu.tlb.context_for(privilege);

@@ -132,6 +132,7 @@ fn go(cpu: &mut Cpu, bus: &mut Bus, launch_rip: u64, modes: Modes) {
     }
     cpu.update_space();
     cpu.update_mode();
+    cpu.breakpoints_changed();
     load_pdptes(cpu, bus);
     if let Err(failed) = msr_list::process(cpu, bus, MsrListUse::EntryLoad) {
         let failure = Failure {

@@ -5,6 +5,7 @@ use iced_x86::{Mnemonic as Mn, Register};
 use super::segments::check_umip;
 use crate::cpu::bits::*;
 use crate::cpu::control::PCID;
+use crate::cpu::debug_registers::{DR6_ACCESS_DETECTED, DR7_GENERAL_DETECT};
 use crate::cpu::decode::{Flow, Form, Group, Operand};
 use crate::cpu::flags;
 use crate::cpu::insn::{Handler, Insn, Source, M, R0};
@@ -148,13 +149,6 @@ fn select_smsw(form: &Form) -> Option<Handler> {
 
 // Debug registers (SDM vol. 3, 17.2).
 
-const DR6_WRITABLE: u64 = 0xe00f;
-const DR6_ONES: u64 = 0xffff_0ff0;
-const DR7_WRITABLE: u64 = 0xffff_2bff;
-const DR7_ONES: u64 = 0x400;
-const DR7_GENERAL_DETECT: u64 = 1 << 13;
-const DR6_ACCESS_DETECTED: u64 = 1 << 13;
-
 /// The checks of every access, and the number that it is for: DR4 and DR5 are other names of DR6 and DR7.
 fn check_debug(cpu: &mut Cpu, insn: &Insn, number: u8, gpr: u8, read: bool) -> Result<u8, Stop> {
     // This exit comes before even #UD and #GP (SDM vol. 3, 26.1.3).
@@ -177,9 +171,12 @@ fn write_debug<T: Int>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
         return Err(cpu.general_protection(0));
     }
     match number {
-        6 => cpu.dr6 = value & DR6_WRITABLE | DR6_ONES,
-        7 => cpu.dr7 = value & DR7_WRITABLE | DR7_ONES,
-        _ => cpu.dr[number as usize & 3] = value,
+        6 => cpu.write_dr6(value),
+        7 => cpu.write_dr7(value),
+        _ => {
+            cpu.dr[number as usize & 3] = value;
+            cpu.breakpoints_changed();
+        }
     }
     Ok(())
 }

@@ -80,6 +80,7 @@ fn input<T: Int, const IMMEDIATE: bool>(cpu: &mut Cpu, bus: &mut Bus, insn: &Ins
     let port = port::<IMMEDIATE>(cpu, insn);
     access::<T>(cpu, bus, insn, port, true, None)?;
     let value = bus.io_read(cpu.id, port.number, T::BYTES as u8);
+    cpu.note_port_access(port.number, T::BYTES);
     cpu.set_reg(insn.r[0], T::from_u64(value as u64));
     Ok(())
 }
@@ -89,6 +90,7 @@ fn output<T: Int, const IMMEDIATE: bool>(cpu: &mut Cpu, bus: &mut Bus, insn: &In
     access::<T>(cpu, bus, insn, port, false, None)?;
     let value = cpu.reg::<T>(crate::cpu::RAX as u8).to_u64() as u32;
     bus.io_write(cpu.id, port.number, T::BYTES as u8, value);
+    cpu.note_port_access(port.number, T::BYTES);
     Ok(())
 }
 
@@ -141,6 +143,7 @@ fn input_string<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
         // The device is asked only when there is a place for the answer.
         cpu.probe_write(bus, ES as u8, ea, T::BYTES)?;
         let value = bus.io_read(cpu.id, port.number, T::BYTES as u8);
+        cpu.note_port_access(port.number, T::BYTES);
         cpu.write(bus, ES as u8, ea, T::from_u64(value as u64))?;
         advance(cpu, RDI, mask, stride::<T>(cpu));
         Ok(())
@@ -156,6 +159,7 @@ fn output_string<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
         access::<T>(cpu, bus, insn, port, false, Some(linear))?;
         let value = cpu.read::<T>(bus, insn.seg, ea)?;
         bus.io_write(cpu.id, port.number, T::BYTES as u8, value.to_u64() as u32);
+        cpu.note_port_access(port.number, T::BYTES);
         advance(cpu, RSI, mask, stride::<T>(cpu));
         Ok(())
     })

@@ -27,6 +27,7 @@ fn mov_to_segment<S: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done 
 fn shadow_after(cpu: &mut Cpu, index: usize) {
     if index == SS {
         cpu.shadow = Shadow::MovSs;
+        cpu.no_trap = true;
     }
 }
 

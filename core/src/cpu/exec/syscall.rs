@@ -3,6 +3,7 @@
 use iced_x86::Mnemonic as Mn;
 
 use crate::cpu::bits::*;
+use crate::cpu::debug_registers::DR6_SINGLE_STEP;
 use crate::cpu::decode::{Flow, Group};
 use crate::cpu::descriptor::is_null;
 use crate::cpu::flags;
@@ -39,6 +40,7 @@ fn syscall(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
     set_segments(cpu, selector, CODE64, selector.wrapping_add(8), 0);
     let new = cpu.flags.get() & !(cpu.msr.fmask | flags::RF);
     cpu.flags.set(new);
+    cpu.no_trap = !cpu.flags.has(flags::TF);
     cpu.update_mode();
     Ok(())
 }
@@ -64,6 +66,10 @@ fn sysret<const LONG: bool>(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
     set_segments(cpu, code, rights, selector.wrapping_add(8), 3);
     cpu.rip = target;
     cpu.flags.set(cpu.regs[R11] & SYSRET_FLAGS);
+    // Unlike IRET and POPF, SYSRET traps at once when it sets TF.
+    if cpu.flags.has(flags::TF) {
+        cpu.pending_debug |= DR6_SINGLE_STEP;
+    }
     cpu.update_mode();
     Ok(())
 }
