@@ -241,12 +241,15 @@ fn pack<F: Format>(environment: &mut Environment, negative: bool, exponent: i32,
             environment.found |= UNDERFLOW | INEXACT;
             return signed::<F>(negative, 0);
         }
-        let (denormal, lost) = round_off(rounding, negative, mantissa, drop + (1 - field) as u32);
-        if lost {
-            environment.found |= INEXACT;
-        }
-        if lost || environment.unmasked(UNDERFLOW) != 0 {
+        let (denormal, denormal_lost) = round_off(rounding, negative, mantissa, drop + (1 - field) as u32);
+        // An underflow that is taken would be handed the normal mantissa, exact or not.
+        let taken = environment.unmasked(UNDERFLOW) != 0;
+        if taken || denormal_lost {
             environment.found |= UNDERFLOW;
+        }
+        let inexact = if taken { lost } else { denormal_lost };
+        if inexact {
+            environment.found |= INEXACT;
         }
         return signed::<F>(negative, denormal as u64);
     }
@@ -254,7 +257,10 @@ fn pack<F: Format>(environment: &mut Environment, negative: bool, exponent: i32,
         environment.found |= INEXACT;
     }
     if field + carried as i32 >= F::SPECIAL as i32 {
-        environment.found |= OVERFLOW | INEXACT;
+        environment.found |= OVERFLOW;
+        if environment.unmasked(OVERFLOW) == 0 {
+            environment.found |= INEXACT;
+        }
         let to_infinity = match rounding {
             Rounding::Nearest => true,
             Rounding::Down => negative,

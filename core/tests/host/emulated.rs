@@ -127,8 +127,9 @@ impl Emulated {
         }
         if cpu.rip != after || cpu.cpl != 3 {
             let vector = cpu.rip.wrapping_sub(HANDLERS);
+            let mxcsr = cpu.mxcsr as u64;
             *cpu = self.fresh.clone();
-            return Outcome::Fault(u8::try_from(vector).expect("an exception's handler"));
+            return Outcome::Fault(u8::try_from(vector).expect("an exception's handler"), mxcsr);
         }
         let mut state = case.state;
         state.regs.copy_from_slice(&cpu.regs[..16]);

@@ -253,12 +253,20 @@ impl Generator {
             let (low, high) = (random.vector(), random.vector());
             [low[0], low[1], high[0], high[1]]
         });
+        let (any_masks, any_flags) = (random.next() & 0x1f80, random.next() & 0x3f);
+        let (unmasked, noted) = (
+            random.pick(&[0, 0, 0, any_masks]),
+            random.pick(&[0, 0, 0x20, any_flags]),
+        );
         State {
             regs,
             ymm,
             flags: 0x202 | random.next() & arithmetic,
-            // Exceptions masked; any rounding, at times FTZ and DAZ.
-            mxcsr: 0x1f80 | random.below(4) << 13 | random.pick(&[0, 0, 0, 0x40, 0x8000, 0x8040]),
+            // Any rounding, at times FTZ and DAZ, at times exceptions that are noted already or not masked.
+            mxcsr: 0x1f80 & !unmasked
+                | random.below(4) << 13
+                | random.pick(&[0, 0, 0, 0x40, 0x8000, 0x8040])
+                | noted,
         }
     }
 

@@ -112,12 +112,15 @@ fn forget_payloads(insn: &Instruction, outcome: &mut Outcome) {
 
 fn same(ours: &Outcome, theirs: &Outcome, flags: u64) -> bool {
     match (ours, theirs) {
-        (Outcome::Fault(ours), Outcome::Fault(theirs)) => match theirs {
-            // Signals do not tell all exceptions apart.
-            0 => matches!(ours, 0 | 16 | 19),
-            13 => matches!(ours, 13 | 14),
-            other => ours == other,
-        },
+        (Outcome::Fault(ours, our_mxcsr), Outcome::Fault(theirs, their_mxcsr)) => {
+            let same_kind = match theirs {
+                // Signals do not tell all exceptions apart.
+                0 => matches!(ours, 0 | 16 | 19),
+                13 => matches!(ours, 13 | 14),
+                other => ours == other,
+            };
+            same_kind && our_mxcsr == their_mxcsr
+        }
         (Outcome::Completed(ours), Outcome::Completed(theirs)) => {
             let mut masked = ours.state;
             masked.flags = masked.flags & !flags | theirs.state.flags & flags;
@@ -131,7 +134,7 @@ fn describe(case: &Case, ours: &Outcome, theirs: &Outcome) -> String {
     let mut text = format!("{:02x?}\n", &case.bytes[..case.length]);
     let (Outcome::Completed(ours), Outcome::Completed(theirs)) = (ours, theirs) else {
         let brief = |outcome: &Outcome| match outcome {
-            Outcome::Fault(vector) => format!("exception {vector}"),
+            Outcome::Fault(vector, mxcsr) => format!("exception {vector}, mxcsr {mxcsr:x}"),
             Outcome::Completed(_) => "completed".to_string(),
         };
         return text

@@ -158,10 +158,10 @@ impl Native {
                 };
                 Outcome::Completed(End { state, memory })
             }
-            libc::SIGFPE => Outcome::Fault(0),
-            libc::SIGILL => Outcome::Fault(6),
-            libc::SIGBUS => Outcome::Fault(12),
-            _ => Outcome::Fault(13),
+            libc::SIGFPE => Outcome::Fault(0, state.mxcsr),
+            libc::SIGILL => Outcome::Fault(6, state.mxcsr),
+            libc::SIGBUS => Outcome::Fault(12, state.mxcsr),
+            _ => Outcome::Fault(13, state.mxcsr),
         }
     }
 }

@@ -32,11 +32,11 @@ pub struct Case {
     pub memory: [u8; WINDOW_BYTES],
 }
 
-/// How it ended: the state and the window afterwards, or the exception's vector.
+/// How it ended: the state and the window afterwards, or the exception's vector and MXCSR.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Outcome {
     Completed(End),
-    Fault(u8),
+    Fault(u8, u64),
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -24,6 +24,7 @@ mod sse_float;
 mod sse_integer;
 mod sse_move;
 mod sse_shuffle;
+mod sse_state;
 mod stack;
 mod string;
 mod syscall;
@@ -60,6 +61,7 @@ pub static GROUPS: &[Group] = &[
     sse_shuffle::ROWS,
     sse_float::ROWS,
     sse_convert::ROWS,
+    sse_state::ROWS,
 ];
 
 /// What no table knows is #UD.
