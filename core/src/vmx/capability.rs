@@ -1,4 +1,5 @@
-//! The VMX capability MSRs (SDM vol. 3, appendix A): what a processor allows, from their values, and in words.
+//! The VMX capability MSRs (SDM vol. 3, appendix A): what a processor allows, from their values, and in
+//! words.
 
 use super::controls::Word;
 use super::fields::{Field, FieldSet};
@@ -84,7 +85,7 @@ flags! {
         56 ANY_ERROR_CODE "hardware exceptions injected with or without error code";
     }
     misc MISC MISC_FLAGS {
-        5 STORE_LMA "VM exits store EFER.LMA in \u{201c}IA-32e mode guest\u{201d}";
+        5 STORE_LMA "VM exits store EFER.LMA in “IA-32e mode guest”";
         6 ACTIVITY_HLT "activity state HLT";
         7 ACTIVITY_SHUTDOWN "activity state shutdown";
         8 ACTIVITY_WAIT_FOR_SIPI "activity state wait-for-SIPI";
@@ -131,7 +132,8 @@ pub fn flag_names(address: u32, bits: u64) -> Vec<&'static str> {
     flags.map(|flag| flag.name).collect()
 }
 
-/// The values of the capability MSRs, as a profile gives them. Which of them a RDMSR finds follows from the values.
+/// The values of the capability MSRs, as a profile gives them. Which of them a RDMSR finds follows from the
+/// values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmxMsrs([u64; MSR_COUNT]);
 
@@ -170,7 +172,8 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// From a capability MSR with the allowed 0-settings in its low half and the allowed 1-settings in its high half.
+    /// From a capability MSR with the allowed 0-settings in its low half and the allowed 1-settings in its
+    /// high half.
     pub const fn from_halves(value: u64) -> Allowed {
         Allowed {
             required: value & 0xffff_ffff,
@@ -228,7 +231,8 @@ impl Capabilities {
         capabilities
     }
 
-    /// The MSR that rules over a control word, if the word exists: the TRUE one where there is one (A.3 to A.5).
+    /// The MSR that rules over a control word, if the word exists: the TRUE one where there is one (A.3 to
+    /// A.5).
     pub fn word_msr(&self, word: Word) -> Option<u32> {
         use super::controls::{exit, primary, secondary};
         let by_true = |plain, with_true| {
@@ -310,7 +314,8 @@ impl Capabilities {
         self.basic() as u32 & 0x7fff_ffff
     }
 
-    /// The bits that a physical address of a VMX structure must not set, for a physical-address width in bits.
+    /// The bits that a physical address of a VMX structure must not set, for a physical-address width in
+    /// bits.
     pub fn address_reserved(&self, physical_address_width: u8) -> u64 {
         let width = if self.basic() & basic::ADDRESSES_32_BIT != 0 {
             32

@@ -1,4 +1,5 @@
-//! The bits of the VM-execution, VM-exit and VM-entry controls (SDM vol. 3, 25.6 to 25.8), each described once.
+//! The bits of the VM-execution, VM-exit and VM-entry controls (SDM vol. 3, 25.6 to 25.8), each described
+//! once.
 //!
 //! The table makes the constants (`primary::HLT_EXITING` is the bit itself) and the rows that describe them.
 
@@ -36,13 +37,7 @@ impl Control {
 
 impl fmt::Display for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "\u{201c}{}\u{201d} ({}, bit {})",
-            self.name,
-            self.word.title(),
-            self.bit
-        )
+        write!(f, "“{}” ({}, bit {})", self.name, self.word.title(), self.bit)
     }
 }
 
@@ -266,8 +261,8 @@ impl Word {
             .collect()
     }
 
-    /// The bits reserved to 1 on the first processors with VMX, which the capability MSRs without TRUE in their
-    /// name report as required (SDM vol. 3, A.2). Words that came later have none.
+    /// The bits reserved to 1 on the first processors with VMX, which the capability MSRs without TRUE in
+    /// their name report as required (SDM vol. 3, A.2). Words that came later have none.
     pub const fn default1(self) -> u64 {
         match self {
             Word::Pin => 0x0000_0016,

@@ -132,8 +132,8 @@ fn flags(value: u64, names: &[(u8, &str)]) -> Vec<String> {
         .collect()
 }
 
-/// What `value` means in `field`, piece by piece; nothing where the number says it all. `vmcs` is the structure the
-/// field belongs to: an exit qualification means something only beside its exit reason.
+/// What `value` means in `field`, piece by piece; nothing where the number says it all. `vmcs` is the
+/// structure the field belongs to: an exit qualification means something only beside its exit reason.
 pub fn describe(field: Field, value: u64, vmcs: &Vmcs) -> Vec<String> {
     match field.info().format {
         Format::Hex | Format::Decimal | Format::Linear | Format::Physical => Vec::new(),

@@ -61,7 +61,7 @@ numbered! {
         4 LOADING_HOST_MSRS "a host MSR could not be loaded";
         5 MACHINE_CHECK "a machine-check event happened during the VM exit";
         6 FROM_64_BIT_TO_32_BIT
-          "the logical processor was in IA-32e mode before the VM exit and the \u{201c}host address-space size\u{201d} \
+          "the logical processor was in IA-32e mode before the VM exit and the “host address-space size” \
            VM-exit control is 0";
     }
 }

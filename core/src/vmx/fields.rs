@@ -1,7 +1,7 @@
 //! The fields of the VMCS: SDM vol. 3, appendix B, with the sections of chapter 25 that describe them.
 //!
-//! One table gives every field its constant, encoding, name, way to print it and the controls without which it does
-//! not exist. Width and area are part of the encoding (25.11.2), so the table does not repeat them.
+//! One table gives every field its constant, encoding, name, way to print it and the controls without which
+//! it does not exist. Width and area are part of the encoding (25.11.2), so the table does not repeat them.
 
 use super::controls::{
     entry, exit, pin, primary, secondary, secondary_exit, snake_case, tertiary, vm_function, Word,

@@ -1,7 +1,7 @@
 //! What the core honours, and so may offer to a guest: VMX controls and capabilities, and CPUID features.
 //!
-//! These tables are the only place to turn a capability on: the capability MSRs and CPUID leaves of the built-in
-//! profiles are computed from them, and the warnings about profiles made from other machines too.
+//! These tables are the only place to turn a capability on: the capability MSRs and CPUID leaves of the
+//! built-in profiles are computed from them, and the warnings about profiles made from other machines too.
 
 use super::capability::{basic, ept_vpid, misc};
 use super::controls::{entry, exit, pin, primary, secondary, vm_function, Word};

@@ -188,7 +188,8 @@ impl Model {
         for Leaf { leaf, registers, .. } in &mut leaves {
             *registers = match *leaf {
                 0 => [last_basic, text(b"Genu"), text(b"ntel"), text(b"ineI")],
-                // Lines of 64 bytes for CLFLUSH, one logical processor; the APIC ID is filled in by the processor.
+                // Lines of 64 bytes for CLFLUSH, one logical processor; the APIC ID is filled in by the
+                // processor.
                 1 => [self.signature, 8 << 8 | 1 << 16, 0, 0],
                 // Cache descriptors: none here, see leaf 4, which has none either.
                 2 => [0x00ff_0001, 0, 0, 0],
@@ -300,8 +301,8 @@ impl Profile {
         &self.capabilities
     }
 
-    /// EAX, EBX, ECX, EDX of a CPUID leaf. A leaf above the highest of its range gives the highest basic leaf (SDM
-    /// vol. 2, CPUID); a leaf or subleaf that the profile does not have gives zeros.
+    /// EAX, EBX, ECX, EDX of a CPUID leaf. A leaf above the highest of its range gives the highest basic leaf
+    /// (SDM vol. 2, CPUID); a leaf or subleaf that the profile does not have gives zeros.
     pub fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
         let highest = |base: u32| self.find(base, 0).map_or(base, |registers| registers[0]);
         let leaf = match leaf {
@@ -422,10 +423,7 @@ impl Profile {
 }
 
 fn not_honoured<S: AsRef<str>>(address: u32, excess: &[S]) -> String {
-    let names: Vec<String> = excess
-        .iter()
-        .map(|name| format!("\u{201c}{}\u{201d}", name.as_ref()))
-        .collect();
+    let names: Vec<String> = excess.iter().map(|name| format!("“{}”", name.as_ref())).collect();
     let msr = capability::msr_name(address).unwrap_or("a capability MSR");
     format!(
         "{msr} ({address:#x}) offers what the core does not honour: {}",

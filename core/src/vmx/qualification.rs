@@ -46,8 +46,8 @@ fn register(value: u64) -> Part {
     part("register", number, GENERAL_REGISTERS[number as usize])
 }
 
-/// The words for `value`, the exit qualification of a reason whose kind is `kind`. `interruption` is the VM-exit
-/// interruption information, which decides what the qualification of an exception holds.
+/// The words for `value`, the exit qualification of a reason whose kind is `kind`. `interruption` is the
+/// VM-exit interruption information, which decides what the qualification of an exception holds.
 pub fn decode(kind: Qualification, value: u64, interruption: u64) -> Vec<Part> {
     match kind {
         Qualification::None => Vec::new(),

@@ -196,7 +196,8 @@ impl ExitReason {
     }
 }
 
-/// The name of the basic reason in an exit-reason field, or `reason-N` for a number that the SDM does not define.
+/// The name of the basic reason in an exit-reason field, or `reason-N` for a number that the SDM does not
+/// define.
 pub fn reason_name(field: u64) -> String {
     match ExitReason::by_number(field as u16) {
         Some(reason) => reason.name.to_string(),

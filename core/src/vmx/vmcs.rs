@@ -15,8 +15,8 @@ const DATA_OFFSET: usize = 16;
 // The first 8 bytes of a region are the revision and the abort indicator (SDM vol. 3, 25.2).
 const _: () = assert!(DATA_OFFSET + 8 * Field::COUNT <= REGION_SIZE);
 
-/// What the checks of VM entry depend on beside fields: modes of the processor, and of the guest where the field that
-/// says so changes all the time for other reasons.
+/// What the checks of VM entry depend on beside fields: modes of the processor, and of the guest where the
+/// field that says so changes all the time for other reasons.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Modes {
     pub long_mode: bool,
@@ -29,7 +29,8 @@ pub struct Vmcs {
     /// Physical address of the region.
     pub address: u64,
     pub launched: bool,
-    /// Whether VMCLEAR ever initialised the region; where it did not, the SDM leaves the launch state undefined (25.1).
+    /// Whether VMCLEAR ever initialised the region; where it did not, the SDM leaves the launch state
+    /// undefined (25.1).
     pub initialised: bool,
     /// Field values by `Field::index`, each inside the field's width.
     values: [u64; Field::COUNT],
@@ -118,7 +119,8 @@ impl Vmcs {
         }
     }
 
-    /// Reads a region at physical `address` as `pack` wrote it. Whatever the bytes are, the result is a valid VMCS.
+    /// Reads a region at physical `address` as `pack` wrote it. Whatever the bytes are, the result is a valid
+    /// VMCS.
     pub fn unpack(address: u64, region: &[u8; REGION_SIZE]) -> Vmcs {
         let word = |offset: usize| {
             region[offset..offset + 8]

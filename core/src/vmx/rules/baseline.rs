@@ -40,7 +40,8 @@ pub fn everything() -> VmxMsrs {
     msrs
 }
 
-/// A VM entry about to happen: a 64-bit host and a 64-bit guest, on a processor with 40-bit physical addresses.
+/// A VM entry about to happen: a 64-bit host and a 64-bit guest, on a processor with 40-bit physical
+/// addresses.
 pub struct Setup {
     pub vmcs: Vmcs,
     pub msrs: VmxMsrs,

@@ -36,8 +36,8 @@ pub const IN_PHYSICAL_WIDTH: Check = Check {
     },
 };
 
-/// The last byte of a list of 16-byte entries; the fields are its address and its count. An address that is itself
-/// too high has a rule of its own.
+/// The last byte of a list of 16-byte entries; the fields are its address and its count. An address that is
+/// itself too high has a rule of its own.
 pub const LIST_IN_PHYSICAL_WIDTH: Check = Check {
     holds: |c, f| {
         let last = u128::from(c.get(f[0])) + u128::from(c.get(f[1])) * 16 - 1;

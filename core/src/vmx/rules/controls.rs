@@ -36,7 +36,7 @@ const NEEDS_EPT: Check = Check {
     holds: |c, _| c.secondary(secondary::ENABLE_EPT),
     words: |c, f| {
         format!(
-            "{}; with this control \u{201c}enable EPT\u{201d} (bit 1) must be 1 too",
+            "{}; with this control “enable EPT” (bit 1) must be 1 too",
             found(c, f[0])
         )
     },
@@ -91,13 +91,13 @@ rules! {
     "control.tpr_threshold.reserved", [TPR_THRESHOLD] if IF_TPR_THRESHOLD, Check {
         holds: |c, f| c.get(f[0]) >> 4 == 0,
         words: |c, f| format!(
-            "{}; bits 31:4 must be 0 while \u{201c}virtual-interrupt delivery\u{201d} is 0", found(c, f[0])
+            "{}; bits 31:4 must be 0 while “virtual-interrupt delivery” is 0", found(c, f[0])
         ),
     };
 }
 
-/// The priority class of the virtual TPR: bits 7:4 of the byte at 80H of the virtual-APIC page. Memory that is not
-/// there reads as all 1.
+/// The priority class of the virtual TPR: bits 7:4 of the byte at 80H of the virtual-APIC page. Memory that
+/// is not there reads as all 1.
 fn virtual_tpr_class(c: &Context) -> u64 {
     let address = c.get(VIRTUAL_APIC_ADDRESS) & !0xfff;
     (c.environment.read_physical)(address + 0x80).map_or(15, |bytes| bytes >> 4 & 15)
@@ -125,7 +125,7 @@ rules! {
     "control.virtual_nmis", [PIN_BASED_CONTROLS] if if_pin::<{ pin::VIRTUAL_NMIS }>(), Check {
         holds: |c, _| c.pin(pin::NMI_EXITING),
         words: |c, f| format!(
-            "{}; \u{201c}virtual NMIs\u{201d} (bit 5) may be 1 only if \u{201c}NMI exiting\u{201d} (bit 3) is",
+            "{}; “virtual NMIs” (bit 5) may be 1 only if “NMI exiting” (bit 3) is",
             found(c, f[0])
         ),
     };
@@ -133,7 +133,7 @@ rules! {
         if if_primary::<{ primary::NMI_WINDOW_EXITING }>(), Check {
         holds: |c, _| c.pin(pin::VIRTUAL_NMIS),
         words: |c, f| format!(
-            "{} and {}; \u{201c}NMI-window exiting\u{201d} (bit 22) may be 1 only if \u{201c}virtual NMIs\u{201d} (bit 5 of \
+            "{} and {}; “NMI-window exiting” (bit 22) may be 1 only if “virtual NMIs” (bit 5 of \
              the pin-based controls) is",
             found(c, f[0]), found(c, f[1])
         ),
@@ -154,7 +154,7 @@ rules! {
         if with_secondary::<{ secondary::VIRTUALIZE_X2APIC_MODE }>(), Check {
         holds: |c, _| !c.secondary(secondary::VIRTUALIZE_APIC_ACCESSES),
         words: |c, f| format!(
-            "{}; \u{201c}virtualize x2APIC mode\u{201d} (bit 4) and \u{201c}virtualize APIC accesses\u{201d} (bit 0) must \
+            "{}; “virtualize x2APIC mode” (bit 4) and “virtualize APIC accesses” (bit 0) must \
              not both be 1",
             found(c, f[0])
         ),
@@ -163,7 +163,7 @@ rules! {
         if with_secondary::<{ secondary::VIRTUAL_INTERRUPT_DELIVERY }>(), Check {
         holds: |c, _| c.pin(pin::EXTERNAL_INTERRUPT_EXITING),
         words: |c, f| format!(
-            "{}; with \u{201c}virtual-interrupt delivery\u{201d}, \u{201c}external-interrupt exiting\u{201d} (bit 0) must be 1",
+            "{}; with “virtual-interrupt delivery”, “external-interrupt exiting” (bit 0) must be 1",
             found(c, f[0])
         ),
     };
@@ -171,14 +171,14 @@ rules! {
         if IF_POSTED_INTERRUPTS, Check {
         holds: |c, _| c.secondary(secondary::VIRTUAL_INTERRUPT_DELIVERY),
         words: |c, f| format!(
-            "{}; with \u{201c}process posted interrupts\u{201d}, \u{201c}virtual-interrupt delivery\u{201d} (bit 9) must be 1",
+            "{}; with “process posted interrupts”, “virtual-interrupt delivery” (bit 9) must be 1",
             found(c, f[0])
         ),
     };
     "control.posted_interrupts.acknowledge", [EXIT_CONTROLS] if IF_POSTED_INTERRUPTS, Check {
         holds: |c, _| c.exit(exit::ACKNOWLEDGE_INTERRUPT_ON_EXIT),
         words: |c, f| format!(
-            "{}; with \u{201c}process posted interrupts\u{201d}, \u{201c}acknowledge interrupt on exit\u{201d} (bit 15) must \
+            "{}; with “process posted interrupts”, “acknowledge interrupt on exit” (bit 15) must \
              be 1",
             found(c, f[0])
         ),
@@ -195,7 +195,7 @@ rules! {
         IN_PHYSICAL_WIDTH;
     "control.vpid", [VIRTUAL_PROCESSOR_IDENTIFIER] if if_secondary::<{ secondary::ENABLE_VPID }>(), Check {
         holds: |c, f| c.get(f[0]) != 0,
-        words: |c, f| format!("{}; with \u{201c}enable VPID\u{201d} it must not be 0, the host's own", found(c, f[0])),
+        words: |c, f| format!("{}; with “enable VPID” it must not be 0, the host's own", found(c, f[0])),
     };
     "control.ept_pointer.memory_type", [EPT_POINTER] if IF_EPT, Check {
         holds: |c, f| match c.get(f[0]) & 7 {
@@ -269,14 +269,14 @@ rules! {
     "control.pt_guest_physical.rtit_ctl", [ENTRY_CONTROLS EXIT_CONTROLS] if IF_PT, Check {
         holds: |c, _| c.entry(entry::LOAD_IA32_RTIT_CTL) && c.exit(exit::CLEAR_IA32_RTIT_CTL),
         words: |c, f| format!(
-            "{} and {}; with \u{201c}Intel PT uses guest physical addresses\u{201d}, \u{201c}load IA32_RTIT_CTL\u{201d} (bit \
-             18 of the VM-entry controls) and \u{201c}clear IA32_RTIT_CTL\u{201d} (bit 25 of the VM-exit controls) must be 1",
+            "{} and {}; with “Intel PT uses guest physical addresses”, “load IA32_RTIT_CTL” (bit \
+             18 of the VM-entry controls) and “clear IA32_RTIT_CTL” (bit 25 of the VM-exit controls) must be 1",
             found(c, f[0]), found(c, f[1])
         ),
     };
     "control.tsc_multiplier", [TSC_MULTIPLIER] if if_secondary::<{ secondary::USE_TSC_SCALING }>(), Check {
         holds: |c, f| c.get(f[0]) != 0,
-        words: |c, f| format!("{}; with \u{201c}use TSC scaling\u{201d} it must not be 0", found(c, f[0])),
+        words: |c, f| format!("{}; with “use TSC scaling” it must not be 0", found(c, f[0])),
     };
 }
 
@@ -290,10 +290,10 @@ const NEEDS_TPR_SHADOW: Check = Check {
     holds: |c, _| c.primary(primary::USE_TPR_SHADOW),
     words: |c, f| {
         format!(
-        "{} and {}; virtualization of the APIC needs \u{201c}use TPR shadow\u{201d} (bit 21 of the primary controls)",
-        found(c, f[0]),
-        found(c, f[1])
-    )
+            "{} and {}; virtualization of the APIC needs “use TPR shadow” (bit 21 of the primary controls)",
+            found(c, f[0]),
+            found(c, f[1])
+        )
     },
 };
 
@@ -320,8 +320,8 @@ rules! {
         if if_exit::<{ exit::SAVE_PREEMPTION_TIMER_VALUE }>(), Check {
         holds: |c, _| c.pin(pin::ACTIVATE_PREEMPTION_TIMER),
         words: |c, f| format!(
-            "{} and {}; \u{201c}save VMX-preemption timer value\u{201d} (bit 22) may be 1 only if \u{201c}activate \
-             VMX-preemption timer\u{201d} (bit 6 of the pin-based controls) is",
+            "{} and {}; “save VMX-preemption timer value” (bit 22) may be 1 only if “activate \
+             VMX-preemption timer” (bit 6 of the pin-based controls) is",
             found(c, f[0]), found(c, f[1])
         ),
     };
@@ -396,7 +396,7 @@ rules! {
                                  PRIMARY_PROCESSOR_BASED_CONTROLS] if IF_EVENT, Check {
         holds: |c, _| wanted_error_code(c).is_none_or(|wanted| wanted == c.event().error_code),
         words: |c, f| format!(
-            "{}; \u{201c}deliver error code\u{201d} (bit 11) must be {}: only hardware exceptions 8, 10 to 14, 17 and, with \
+            "{}; “deliver error code” (bit 11) must be {}: only hardware exceptions 8, 10 to 14, 17 and, with \
              CET, 21 have an error code, and none in real-address mode",
             found(c, f[0]), u8::from(!c.event().error_code)
         ),
@@ -426,7 +426,7 @@ rules! {
     "control.entry.smm", [ENTRY_CONTROLS], Check {
         holds: |c, f| c.environment.in_smm || c.get(f[0]) & SMM_CONTROLS == 0,
         words: |c, f| format!(
-            "{}; \u{201c}entry to SMM\u{201d} (bit 10) and \u{201c}deactivate dual-monitor treatment\u{201d} (bit 11) must be 0 \
+            "{}; “entry to SMM” (bit 10) and “deactivate dual-monitor treatment” (bit 11) must be 0 \
              outside SMM",
             found(c, f[0])
         ),
@@ -434,7 +434,7 @@ rules! {
     "control.entry.smm_both", [ENTRY_CONTROLS], Check {
         holds: |c, f| !c.environment.in_smm || c.get(f[0]) & SMM_CONTROLS != SMM_CONTROLS,
         words: |c, f| format!(
-            "{}; \u{201c}entry to SMM\u{201d} (bit 10) and \u{201c}deactivate dual-monitor treatment\u{201d} (bit 11) must not \
+            "{}; “entry to SMM” (bit 10) and “deactivate dual-monitor treatment” (bit 11) must not \
              both be 1",
             found(c, f[0])
         ),

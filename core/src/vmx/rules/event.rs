@@ -36,7 +36,8 @@ impl Event {
         self.valid && self.kind == kind
     }
 
-    /// Whether the event is one that an instruction raises, so that its delivery needs the instruction's length.
+    /// Whether the event is one that an instruction raises, so that its delivery needs the instruction's
+    /// length.
     pub const fn has_length(&self) -> bool {
         matches!(
             self.kind,

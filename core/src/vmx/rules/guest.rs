@@ -1,5 +1,5 @@
-//! Checks on the guest-state area: control registers, debug registers and MSRs, descriptor-table registers, RIP,
-//! RFLAGS and SSP (SDM vol. 3, 27.3.1.1, 27.3.1.3 and 27.3.1.4).
+//! Checks on the guest-state area: control registers, debug registers and MSRs, descriptor-table registers,
+//! RIP, RFLAGS and SSP (SDM vol. 3, 27.3.1.1, 27.3.1.3 and 27.3.1.4).
 
 use super::checks::*;
 use super::conditions::*;
@@ -20,8 +20,8 @@ const CR4_PCIDE: u64 = 1 << 17;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
 
-/// The settings of CR0 for this guest: CD and NW are not checked, as VM entry does not change them, nor are PE and PG
-/// of an unrestricted guest.
+/// The settings of CR0 for this guest: CD and NW are not checked, as VM entry does not change them, nor are
+/// PE and PG of an unrestricted guest.
 fn guest_cr0(c: &Context) -> Allowed {
     let fixed = c.capabilities.cr0();
     let free = if c.unrestricted() {
@@ -74,16 +74,16 @@ rules! {
     };
     "guest.cr0.ia32e_paging", [GUEST_CR0] if IF_IA32E_GUEST, Check {
         holds: |c, f| c.get(f[0]) & CR0_PG != 0,
-        words: |c, f| format!("{}; with \u{201c}IA-32e mode guest\u{201d}, PG (bit 31) must be 1", found(c, f[0])),
+        words: |c, f| format!("{}; with “IA-32e mode guest”, PG (bit 31) must be 1", found(c, f[0])),
     };
     "guest.cr4.ia32e_pae", [GUEST_CR4] if IF_IA32E_GUEST, Check {
         holds: |c, f| c.get(f[0]) & CR4_PAE != 0,
-        words: |c, f| format!("{}; with \u{201c}IA-32e mode guest\u{201d}, PAE (bit 5) must be 1", found(c, f[0])),
+        words: |c, f| format!("{}; with “IA-32e mode guest”, PAE (bit 5) must be 1", found(c, f[0])),
     };
     "guest.cr4.pcide", [GUEST_CR4] if IF_NOT_IA32E_GUEST, Check {
         holds: |c, f| c.get(f[0]) & CR4_PCIDE == 0,
         words: |c, f| format!(
-            "{}; PCIDE (bit 17) may be 1 only with \u{201c}IA-32e mode guest\u{201d}", found(c, f[0])
+            "{}; PCIDE (bit 17) may be 1 only with “IA-32e mode guest”", found(c, f[0])
         ),
     };
     "guest.cr3.width", [GUEST_CR3], CR3_IN_WIDTH;
@@ -97,7 +97,7 @@ rules! {
     "guest.efer.lma", [GUEST_IA32_EFER ENTRY_CONTROLS] if IF_EFER, Check {
         holds: |c, f| (c.get(f[0]) & EFER_LMA != 0) == c.ia32e_guest(),
         words: |c, f| format!(
-            "{}; LMA (bit 10) must be {}, as \u{201c}IA-32e mode guest\u{201d} is", found(c, f[0]), u8::from(c.ia32e_guest())
+            "{}; LMA (bit 10) must be {}, as “IA-32e mode guest” is", found(c, f[0]), u8::from(c.ia32e_guest())
         ),
     };
     "guest.efer.lme", [GUEST_IA32_EFER GUEST_CR0] if IF_EFER, Check {
@@ -165,7 +165,7 @@ rules! {
     "guest.rip.upper_half", [GUEST_RIP] if IF_NOT_64_BIT_CODE, Check {
         holds: |c, f| c.get(f[0]) >> 32 == 0,
         words: |c, f| format!(
-            "{}; bits 63:32 must be 0, as the guest does not start in 64-bit mode (\u{201c}IA-32e mode guest\u{201d} is {}, \
+            "{}; bits 63:32 must be 0, as the guest does not start in 64-bit mode (“IA-32e mode guest” is {}, \
              CS.L is {})",
             found(c, f[0]), u8::from(c.ia32e_guest()), c.get(GUEST_CS_ACCESS_RIGHTS) >> 13 & 1
         ),
@@ -184,7 +184,7 @@ rules! {
     "guest.rflags.vm", [GUEST_RFLAGS GUEST_CR0 ENTRY_CONTROLS], Check {
         holds: |c, f| c.get(f[0]) & RFLAGS_VM == 0 || !(c.ia32e_guest() || c.get(f[1]) & CR0_PE == 0),
         words: |c, f| format!(
-            "{}; VM (bit 17) must be 0 in IA-32e mode and while CR0.PE is 0 (\u{201c}IA-32e mode guest\u{201d} is {}, CR0.PE \
+            "{}; VM (bit 17) must be 0 in IA-32e mode and while CR0.PE is 0 (“IA-32e mode guest” is {}, CR0.PE \
              is {})",
             found(c, f[0]), u8::from(c.ia32e_guest()), c.get(f[1]) & CR0_PE
         ),

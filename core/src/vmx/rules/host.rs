@@ -42,7 +42,7 @@ rules! {
     "host.efer.long_mode", [HOST_IA32_EFER EXIT_CONTROLS] if if_exit::<{ exit::LOAD_IA32_EFER }>(), Check {
         holds: |c, f| c.get(f[0]) & EFER_LME_LMA == if c.host_64() { EFER_LME_LMA } else { 0 },
         words: |c, f| format!(
-            "{}; LME (bit 8) and LMA (bit 10) must both be {}, as \u{201c}host address-space size\u{201d} is",
+            "{}; LME (bit 8) and LMA (bit 10) must both be {}, as “host address-space size” is",
             found(c, f[0]), u8::from(c.host_64())
         ),
     };
@@ -119,35 +119,35 @@ rules! {
     "host.address_space.legacy_now", [EXIT_CONTROLS ENTRY_CONTROLS], Check {
         holds: |c, _| c.environment.long_mode || !(c.host_64() || c.ia32e_guest()),
         words: |c, f| format!(
-            "{} and {}; outside IA-32e mode \u{201c}host address-space size\u{201d} (bit 9 of the VM-exit controls) and \
-             \u{201c}IA-32e mode guest\u{201d} (bit 9 of the VM-entry controls) must be 0",
+            "{} and {}; outside IA-32e mode “host address-space size” (bit 9 of the VM-exit controls) and \
+             “IA-32e mode guest” (bit 9 of the VM-entry controls) must be 0",
             found(c, f[0]), found(c, f[1])
         ),
     };
     "host.address_space.long_now", [EXIT_CONTROLS], Check {
         holds: |c, _| !c.environment.long_mode || c.host_64(),
         words: |c, f| format!(
-            "{}; in IA-32e mode \u{201c}host address-space size\u{201d} (bit 9) must be 1", found(c, f[0])
+            "{}; in IA-32e mode “host address-space size” (bit 9) must be 1", found(c, f[0])
         ),
     };
     "host.address_space.guest", [ENTRY_CONTROLS] if IF_HOST_32, Check {
         holds: |c, _| !c.ia32e_guest(),
         words: |c, f| format!(
-            "{}; \u{201c}IA-32e mode guest\u{201d} (bit 9) may be 1 only if \u{201c}host address-space size\u{201d} is",
+            "{}; “IA-32e mode guest” (bit 9) may be 1 only if “host address-space size” is",
             found(c, f[0])
         ),
     };
     "host.address_space.pcide", [HOST_CR4] if IF_HOST_32, Check {
         holds: |c, f| c.get(f[0]) & CR4_PCIDE == 0,
         words: |c, f| format!(
-            "{}; PCIDE (bit 17) must be 0 while \u{201c}host address-space size\u{201d} is 0", found(c, f[0])
+            "{}; PCIDE (bit 17) must be 0 while “host address-space size” is 0", found(c, f[0])
         ),
     };
     "host.address_space.rip_32", [HOST_RIP] if IF_HOST_32, UPPER_HALF_CLEAR;
     "host.address_space.pae", [HOST_CR4] if IF_HOST_64, Check {
         holds: |c, f| c.get(f[0]) & CR4_PAE != 0,
         words: |c, f| format!(
-            "{}; PAE (bit 5) must be 1 while \u{201c}host address-space size\u{201d} is 1", found(c, f[0])
+            "{}; PAE (bit 5) must be 1 while “host address-space size” is 1", found(c, f[0])
         ),
     };
     "host.address_space.rip_64", [HOST_RIP] if IF_HOST_64, CANONICAL;

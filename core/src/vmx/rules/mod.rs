@@ -1,8 +1,8 @@
 //! The checks of VM entry (SDM vol. 3, 27.2 and 27.3) as rows of tables.
 //!
-//! A row says which fields it reads, when it applies, what must hold and, in words, what was found and what is
-//! allowed. The processor, the offline checker and the documentation use the same rows. The order of the rows is the
-//! order of the SDM; where that leaves the order to the processor, it is this processor's order.
+//! A row says which fields it reads, when it applies, what must hold and, in words, what was found and what
+//! is allowed. The processor, the offline checker and the documentation use the same rows. The order of the
+//! rows is the order of the SDM; where that leaves the order to the processor, it is this processor's order.
 
 mod checks;
 mod conditions;
@@ -112,7 +112,8 @@ pub struct Environment<'a> {
     pub perf_global_ctrl_reserved: u64,
     pub has_sgx: bool,
     pub has_rtm: bool,
-    /// Reads 8 bytes, little-endian, at a physical address that is a multiple of 8; None where there is no memory.
+    /// Reads 8 bytes, little-endian, at a physical address that is a multiple of 8; None where there is no
+    /// memory.
     pub read_physical: &'a dyn Fn(u64) -> Option<u64>,
 }
 
@@ -249,7 +250,8 @@ static TABLES: &[(&[Rule], Inputs)] = &[
 enum Inputs {
     /// When a field changes that they read.
     Fields,
-    /// As `Fields`, but they read RFLAGS, which nearly every guest changes, only for VM, which is one of the `Modes`.
+    /// As `Fields`, but they read RFLAGS, which nearly every guest changes, only for VM, which is one of the
+    /// `Modes`.
     SegmentFields,
     /// At any time, as they read memory.
     Memory,
@@ -295,11 +297,12 @@ pub fn by_id(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)
 }
 
-/// The first broken rule in the processor's order: the one that decides the outcome. None lets the entry go on to
-/// load the guest's state.
+/// The first broken rule in the processor's order: the one that decides the outcome. None lets the entry go
+/// on to load the guest's state.
 ///
-/// Only rules whose fields changed since `Vmcs::accept_changes` are looked at, so the processor must call that only
-/// after an entry that broke no rule, with the modes of that entry, and on a processor whose capabilities stay.
+/// Only rules whose fields changed since `Vmcs::accept_changes` are looked at, so the processor must call
+/// that only after an entry that broke no rule, with the modes of that entry, and on a processor whose
+/// capabilities stay.
 pub fn first_broken(context: &Context) -> Option<&'static Rule> {
     if context.vmcs.accepted_modes() == Some(context.modes()) && !change_broke_a_rule(context) {
         return None;
@@ -344,8 +347,8 @@ pub fn check_all(context: &Context) -> Vec<Finding> {
         .collect()
 }
 
-/// The settings that a control word or register breaks, as the end of a sentence: which bits must be 1 and are 0,
-/// and which must be 0 and are 1.
+/// The settings that a control word or register breaks, as the end of a sentence: which bits must be 1 and
+/// are 0, and which must be 0 and are 1.
 fn wrong_bits(missing: u64, excess: u64, name: impl Fn(u64) -> Vec<String>) -> String {
     let mut parts = Vec::new();
     if missing != 0 {

@@ -1,4 +1,5 @@
-//! The entries of the MSR lists that VM entry loads and VM exits store and load (SDM vol. 3, 27.4, 28.4 and 28.6).
+//! The entries of the MSR lists that VM entry loads and VM exits store and load (SDM vol. 3, 27.4, 28.4 and
+//! 28.6).
 
 /// What a list is for; each forbids other MSRs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +16,9 @@ const IA32_SMBASE: u32 = 0x9e;
 const IA32_FS_BASE: u32 = 0xc000_0100;
 const IA32_GS_BASE: u32 = 0xc000_0101;
 
-/// Why the list entry for MSR `index`, with `reserved` in its bits 63:32, cannot be processed, whatever its value;
-/// None if it can be tried. A load fails too where WRMSR of the value, a store where RDMSR, would cause #GP.
+/// Why the list entry for MSR `index`, with `reserved` in its bits 63:32, cannot be processed, whatever its
+/// value; None if it can be tried. A load fails too where WRMSR of the value, a store where RDMSR, would
+/// cause #GP.
 pub fn msr_list_entry_problem(list: MsrListUse, index: u32, reserved: u32, in_smm: bool) -> Option<String> {
     if reserved != 0 {
         return Some(format!("bits 63:32 of the entry are {reserved:#x} and must be 0"));

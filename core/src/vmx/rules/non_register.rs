@@ -26,7 +26,8 @@ const DEBUGCTL_BTF: u64 = 1 << 1;
 
 const PENDING_BS: u64 = 1 << 14;
 const PENDING_RTM: u64 = 1 << 16;
-/// Bits of the pending debug exceptions that have a meaning everywhere: B0 to B3, enabled breakpoint, BS, RTM.
+/// Bits of the pending debug exceptions that have a meaning everywhere: B0 to B3, enabled breakpoint, BS,
+/// RTM.
 const PENDING_DEFINED: u64 = 0xf | 1 << 12 | PENDING_BS | PENDING_RTM;
 /// Bus lock; of a processor that detects bus locks, as IA32_DEBUGCTL has a bit for it there.
 const PENDING_BUS_LOCK: u64 = 1 << 11;
@@ -157,7 +158,7 @@ rules! {
     "guest.activity_state.smm", [GUEST_ACTIVITY_STATE] if if_entry::<{ entry::ENTRY_TO_SMM }>(), Check {
         holds: |c, f| c.get(f[0]) != WAIT_FOR_SIPI,
         words: |c, _| format!(
-            "{}; with \u{201c}entry to SMM\u{201d} it must not be wait-for-SIPI", found_activity(c)
+            "{}; with “entry to SMM” it must not be wait-for-SIPI", found_activity(c)
         ),
     };
     "guest.interruptibility.reserved", [GUEST_INTERRUPTIBILITY_STATE], Check {
@@ -193,12 +194,12 @@ rules! {
         if if_entry::<{ entry::ENTRY_TO_SMM }>(), Check {
         holds: |c, f| c.get(f[0]) & BLOCKING_BY_SMI != 0,
         words: |c, f| format!(
-            "{}; with \u{201c}entry to SMM\u{201d}, blocking by SMI (bit 2) must be 1", found(c, f[0])
+            "{}; with “entry to SMM”, blocking by SMI (bit 2) must be 1", found(c, f[0])
         ),
     };
     "guest.interruptibility.virtual_nmi", [GUEST_INTERRUPTIBILITY_STATE ENTRY_INTERRUPTION_INFO]
         if if_pin::<{ pin::VIRTUAL_NMIS }>(),
-        not_with_event!(BLOCKING_BY_NMI, "with \u{201c}virtual NMIs\u{201d}, blocking by NMI (bit 3)", Event::NMI);
+        not_with_event!(BLOCKING_BY_NMI, "with “virtual NMIs”, blocking by NMI (bit 3)", Event::NMI);
     "guest.interruptibility.enclave_mov_ss", [GUEST_INTERRUPTIBILITY_STATE], Check {
         holds: |c, f| {
             let both = ENCLAVE_INTERRUPTION | BLOCKING_BY_MOV_SS;
@@ -244,7 +245,8 @@ rules! {
 }
 
 rules! {
-    /// An NMI into a guest with blocking by STI; the SDM lets a processor refuse it, with a qualification of its own.
+    /// An NMI into a guest with blocking by STI; the SDM lets a processor refuse it, with a qualification of
+    /// its own.
     NMI_AND_STI "27.3.1.5" Outcome::EntryFailure(3);
     "guest.interruptibility.sti_nmi", [GUEST_INTERRUPTIBILITY_STATE ENTRY_INTERRUPTION_INFO],
         not_with_event!(BLOCKING_BY_STI, "blocking by STI (bit 0)", Event::NMI);
@@ -265,8 +267,8 @@ const IF_LINK_READABLE: Condition = Condition {
     },
 };
 
-/// The first 4 bytes of the linked VMCS: revision identifier and, in bit 31, the shadow-VMCS indicator. Memory that is
-/// not there reads as all 1.
+/// The first 4 bytes of the linked VMCS: revision identifier and, in bit 31, the shadow-VMCS indicator.
+/// Memory that is not there reads as all 1.
 fn linked_revision(c: &Context) -> u64 {
     (c.environment.read_physical)(c.get(VMCS_LINK_POINTER)).map_or(0xffff_ffff, |bytes| bytes & 0xffff_ffff)
 }
@@ -304,7 +306,7 @@ rules! {
         if IF_LINK_READABLE, Check {
         holds: |c, _| (linked_revision(c) & SHADOW_INDICATOR != 0) == c.secondary(secondary::VMCS_SHADOWING),
         words: |c, f| format!(
-            "{}, where the shadow-VMCS indicator (bit 31) is {}; it must be {}, as \u{201c}VMCS shadowing\u{201d} is",
+            "{}, where the shadow-VMCS indicator (bit 31) is {}; it must be {}, as “VMCS shadowing” is",
             found(c, f[0]), linked_revision(c) >> 31, u8::from(c.secondary(secondary::VMCS_SHADOWING))
         ),
     };

@@ -34,8 +34,8 @@ const IF_IN_MEMORY: Condition = Condition {
     holds: |c| uses_pae_paging(c) && !uses_ept(c),
 };
 
-/// The bits of an entry that must be 0 if it is present: 2:1, 8:5 and those beyond the physical-address width (SDM
-/// vol. 3, 4.4.1).
+/// The bits of an entry that must be 0 if it is present: 2:1, 8:5 and those beyond the physical-address width
+/// (SDM vol. 3, 4.4.1).
 fn reserved(c: &Context) -> u64 {
     0x1e6 | c.beyond_width()
 }
