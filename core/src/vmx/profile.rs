@@ -16,9 +16,17 @@ pub struct Profile {
     leaves: Vec<Leaf>,
     msrs: VmxMsrs,
     capabilities: Capabilities,
-    /// Parts of the leaves that page walks ask for.
+    derived: Derived,
+}
+
+/// What follows from the leaves and is asked for at every page walk, VM entry or write of a control register.
+#[derive(Clone, Copy, Debug, Default)]
+struct Derived {
     physical_address_width: u32,
     huge_pages: bool,
+    cr4_allowed: u64,
+    efer_reserved: u64,
+    perf_global_ctrl_reserved: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -243,16 +251,43 @@ impl Profile {
             leaves: model.leaves(),
             msrs,
             capabilities,
-            physical_address_width: 0,
-            huge_pages: false,
+            derived: Derived::default(),
         };
-        profile.read_leaves();
+        profile.derive();
         profile
     }
 
-    fn read_leaves(&mut self) {
-        self.physical_address_width = (self.cpuid(0x8000_0008, 0)[0] & 0xff).clamp(32, 52);
-        self.huge_pages = self.has(feature::PAGE1GB);
+    fn derive(&mut self) {
+        const SCE: u64 = 1;
+        const LME_LMA: u64 = 1 << 8 | 1 << 10;
+        const NXE: u64 = 1 << 11;
+        let bits = [
+            (feature::SYSCALL, SCE),
+            (feature::LM, LME_LMA),
+            (feature::NX, NXE),
+        ];
+        let efer = bits
+            .iter()
+            .filter(|(feature, _)| self.has(*feature))
+            .fold(0, |efer, (_, bits)| efer | bits);
+        let has = ALL.iter().filter(|&&feature| self.has(feature));
+        self.derived = Derived {
+            physical_address_width: (self.cpuid(0x8000_0008, 0)[0] & 0xff).clamp(32, 52),
+            huge_pages: self.has(feature::PAGE1GB),
+            cr4_allowed: has.fold(CR4_ALWAYS, |cr4, feature| cr4 | feature.cr4),
+            efer_reserved: !efer,
+            perf_global_ctrl_reserved: !self.performance_counters(),
+        };
+    }
+
+    /// A bit for each counter of CPUID leaf 0AH, where IA32_PERF_GLOBAL_CTRL has it.
+    fn performance_counters(&self) -> u64 {
+        if self.cpuid(0, 0)[0] < 0xa {
+            return 0;
+        }
+        let [eax, _, _, edx] = self.cpuid(0xa, 0);
+        let counters = |count: u32| (1u64 << count.min(32)) - 1;
+        counters(eax >> 8 & 0xff) | counters(edx & 31) << 32
     }
 
     /// The names of the built-in profiles with a line about each; the first is the default.
@@ -293,7 +328,7 @@ impl Profile {
             );
         }
         self.leaves[at].registers[register as usize] = value;
-        self.read_leaves();
+        self.derive();
     }
 
     /// What the VMX capability MSRs allow.
@@ -344,45 +379,26 @@ impl Profile {
 
     /// The physical-address width in bits, at least 32 and at most 52.
     pub fn maxphyaddr(&self) -> u32 {
-        self.physical_address_width
+        self.derived.physical_address_width
     }
 
     pub fn has_1g_pages(&self) -> bool {
-        self.huge_pages
+        self.derived.huge_pages
     }
 
     /// The bits of CR4 that software may set.
     pub fn cr4_allowed(&self) -> u64 {
-        ALL.iter()
-            .filter(|&&feature| self.has(feature))
-            .fold(CR4_ALWAYS, |cr4, feature| cr4 | feature.cr4)
+        self.derived.cr4_allowed
     }
 
     /// The bits of IA32_EFER that must be 0.
     pub fn efer_reserved(&self) -> u64 {
-        const SCE: u64 = 1;
-        const LME_LMA: u64 = 1 << 8 | 1 << 10;
-        const NXE: u64 = 1 << 11;
-        let bits = [
-            (feature::SYSCALL, SCE),
-            (feature::LM, LME_LMA),
-            (feature::NX, NXE),
-        ];
-        !bits
-            .iter()
-            .filter(|(feature, _)| self.has(*feature))
-            .fold(0, |efer, (_, bits)| efer | bits)
+        self.derived.efer_reserved
     }
 
-    /// The bits of IA32_PERF_GLOBAL_CTRL that must be 0: those of no counter that CPUID leaf 0AH has.
+    /// The bits of IA32_PERF_GLOBAL_CTRL that must be 0: those of no counter that the processor has.
     pub fn perf_global_ctrl_reserved(&self) -> u64 {
-        let [eax, _, _, edx] = if self.cpuid(0, 0)[0] >= 0xa {
-            self.cpuid(0xa, 0)
-        } else {
-            [0; 4]
-        };
-        let counters = |count: u32| (1u64 << count.min(32)) - 1;
-        !(counters(eax >> 8 & 0xff) | counters(edx & 31) << 32)
+        self.derived.perf_global_ctrl_reserved
     }
 
     /// What the profile offers to a guest and the core does not honour, a sentence each.
@@ -510,6 +526,10 @@ mod tests {
         assert_eq!(profile.cpuid(7, 1), [0, 5, 0, 0]);
         assert_eq!(profile.efer_reserved(), !0xd01);
         assert_eq!(profile.perf_global_ctrl_reserved(), u64::MAX);
+        profile.set_cpuid(0, 0, Register::Eax, 0xd);
+        profile.set_cpuid(0xa, 0, Register::Eax, 4 << 8);
+        profile.set_cpuid(0xa, 0, Register::Edx, 3);
+        assert_eq!(profile.perf_global_ctrl_reserved(), !0x7_0000_000f);
     }
 
     #[test]
