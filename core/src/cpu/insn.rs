@@ -103,7 +103,7 @@ impl Cpu {
     /// A 32-bit write clears the upper half, narrower ones leave it.
     #[inline(always)]
     pub fn set_reg<T: Int>(&mut self, number: u8, value: T) {
-        let slot = &mut self.regs[(number & if T::BITS == 8 { 3 | 28 } else { 31 }) as usize];
+        let slot = &mut self.regs[(number & 31) as usize];
         match T::BITS {
             8 if number & HIGH_BYTE != 0 => *slot = *slot & !0xff00 | value.to_u64() << 8,
             8 => *slot = *slot & !0xff | value.to_u64(),

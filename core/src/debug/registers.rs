@@ -6,11 +6,14 @@ use crate::cpu::segment::Rights;
 use crate::cpu::Cpu;
 use crate::vmx::fields::{field, Field};
 
+type Get = Box<dyn Fn(&Cpu) -> u128 + Send + Sync>;
+type Set = Box<dyn Fn(&mut Cpu, u128) + Send + Sync>;
+
 pub struct Register {
     pub name: String,
     pub bits: u32,
-    get: Box<dyn Fn(&Cpu) -> u128 + Send + Sync>,
-    set: Box<dyn Fn(&mut Cpu, u128) + Send + Sync>,
+    get: Get,
+    set: Set,
     /// Where a suspended guest's and a suspended host's value lies.
     pub guest: Option<Field>,
     pub host: Option<Field>,
@@ -67,7 +70,9 @@ const GENERAL: [&str; 16] = [
 ];
 
 /// Name, and the fields of selector, base, limit and rights of the guest, selector and base of the host.
-const SEGMENTS: [(&str, [Field; 4], Option<Field>, Option<Field>); 8] = [
+type SegmentRow = (&'static str, [Field; 4], Option<Field>, Option<Field>);
+
+const SEGMENTS: [SegmentRow; 8] = [
     (
         "es",
         [

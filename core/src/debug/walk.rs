@@ -19,7 +19,11 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     fn new(machine: &'a Machine, cpu: Option<&'a Cpu>) -> Seen<'a> {
-        Seen { machine, cpu, steps: Vec::new() }
+        Seen {
+            machine,
+            cpu,
+            steps: Vec::new(),
+        }
     }
 }
 
@@ -118,10 +122,17 @@ impl Machine {
     /// EPT if the world is a guest that has it.
     pub fn explain_walk(&self, cpu: &Cpu, linear: u64, kind: Kind) -> Walk {
         let control = Control::of(cpu);
-        let access = Access { kind, privilege: cpu.tlb.privilege() };
+        let access = Access {
+            kind,
+            privilege: cpu.tlb.privilege(),
+        };
         let mut tables = Seen::new(self, Some(cpu));
         let result = paging::walk(&control, &mut tables, linear, access);
-        let mut steps: Vec<WalkStep> = tables.steps.iter().map(|step| paging_step(step, &control)).collect();
+        let mut steps: Vec<WalkStep> = tables
+            .steps
+            .iter()
+            .map(|step| paging_step(step, &control))
+            .collect();
         let fault = match result {
             Ok(leaf) => {
                 let mut walk = self.explain_ept(cpu, leaf.physical, kind);
@@ -137,20 +148,34 @@ impl Machine {
             Err(Failure::Tables(address)) => {
                 let mut walk = self.explain_ept(cpu, address, Kind::Read);
                 steps.append(&mut walk.steps);
-                format!("the paging-structure entry at {address:#x} cannot be read: {}", walk.fault)
+                format!(
+                    "the paging-structure entry at {address:#x} cannot be read: {}",
+                    walk.fault
+                )
             }
         };
-        Walk { steps, fault, ..Walk::default() }
+        Walk {
+            steps,
+            fault,
+            ..Walk::default()
+        }
     }
 
     /// Every level of the EPT translation of a guest-physical address. Without EPT there is no level, and the address is
     /// the machine's own.
     pub fn explain_ept(&self, cpu: &Cpu, address: u64, kind: Kind) -> Walk {
-        let mut walk = Walk { guest_physical: Some(address), ..Walk::default() };
+        let mut walk = Walk {
+            guest_physical: Some(address),
+            ..Walk::default()
+        };
         let Some(pointer) = cpu.vmx.ept_pointer else {
             let ram = self.bus.ram.offset(address).is_some();
             walk.physical = Some(address);
-            walk.fault = if ram { String::new() } else { format!("there is no RAM at {address:#x}") };
+            walk.fault = if ram {
+                String::new()
+            } else {
+                format!("there is no RAM at {address:#x}")
+            };
             return walk;
         };
         let wanted = match kind {
@@ -170,10 +195,13 @@ impl Machine {
                 let text = format!("EPT violation: the tables allow {}", ept_rights(rights));
                 (Some((by, "denies it")), text)
             }
-            Err(ept::Failure::Misconfiguration { by }) => {
-                (Some((by, "is misconfigured (SDM vol. 3, 29.3.3.1)")), "EPT misconfiguration".to_string())
+            Err(ept::Failure::Misconfiguration { by }) => (
+                Some((by, "is misconfigured (SDM vol. 3, 29.3.3.1)")),
+                "EPT misconfiguration".to_string(),
+            ),
+            Err(ept::Failure::Tables(at)) => {
+                (None, format!("there is no RAM at the entry's address {at:#x}"))
             }
-            Err(ept::Failure::Tables(at)) => (None, format!("there is no RAM at the entry's address {at:#x}")),
         };
         walk.fault = fault;
         if let Some((by, note)) = by {
@@ -186,11 +214,18 @@ impl Machine {
 }
 
 fn level_name(level: u8) -> &'static str {
-    ["PTE", "PDE", "PDPTE", "PML4E", "PML5E"].get(level as usize - 1).copied().unwrap_or("entry")
+    ["PTE", "PDE", "PDPTE", "PML4E", "PML5E"]
+        .get(level as usize - 1)
+        .copied()
+        .unwrap_or("entry")
 }
 
 fn words(flags: &[(bool, &str)]) -> String {
-    let set: Vec<_> = flags.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
+    let set: Vec<_> = flags
+        .iter()
+        .filter(|(on, _)| *on)
+        .map(|(_, word)| *word)
+        .collect();
     set.join(" ")
 }
 
@@ -199,9 +234,17 @@ fn paging_step(step: &Step, control: &Control) -> WalkStep {
     let bit = |number: u32| entry >> number & 1 != 0;
     let wide = control.mode != Mode::Bits32;
     let executable = !(wide && bit(63));
-    let rights = format!("r{}{}", if bit(1) { "w" } else { "-" }, if executable { "x" } else { "-" });
+    let rights = format!(
+        "r{}{}",
+        if bit(1) { "w" } else { "-" },
+        if executable { "x" } else { "-" }
+    );
     let large = bit(7) && matches!(step.level, 2 | 3);
-    let maps = if !wide && large { entry & 0xffc0_0000 } else { entry & ADDRESS };
+    let maps = if !wide && large {
+        entry & 0xffc0_0000
+    } else {
+        entry & ADDRESS
+    };
     // The PDPTEs of PAE paging have no rights of their own.
     let rights = if control.mode == Mode::Pae && step.level == 3 {
         String::new()
@@ -230,7 +273,12 @@ fn paging_step(step: &Step, control: &Control) -> WalkStep {
 
 fn ept_rights(rights: u64) -> String {
     let letter = |bit, letter| if rights & bit != 0 { letter } else { "-" };
-    format!("{}{}{}", letter(ept::READ, "r"), letter(ept::WRITE, "w"), letter(ept::EXECUTE, "x"))
+    format!(
+        "{}{}{}",
+        letter(ept::READ, "r"),
+        letter(ept::WRITE, "w"),
+        letter(ept::EXECUTE, "x")
+    )
 }
 
 fn ept_step(step: &Step) -> WalkStep {
@@ -239,22 +287,44 @@ fn ept_step(step: &Step) -> WalkStep {
     let present = entry & 7 != 0;
     let large = bit(7) && matches!(step.level, 2 | 3);
     let leaf = large || step.level == 1;
-    let flags = words(&[(bit(8), "accessed"), (leaf && bit(9), "dirty"), (large, "large page")]);
-    let memory_type = if leaf { describe::memory_type(entry >> 3 & 7) } else { "" };
-    let rights = [ept_rights(entry).as_str(), &flags, memory_type].iter().filter(|it| !it.is_empty()).copied().collect::<Vec<_>>().join(" ");
+    let flags = words(&[
+        (bit(8), "accessed"),
+        (leaf && bit(9), "dirty"),
+        (large, "large page"),
+    ]);
+    let memory_type = if leaf {
+        describe::memory_type(entry >> 3 & 7)
+    } else {
+        ""
+    };
+    let rights = [ept_rights(entry).as_str(), &flags, memory_type]
+        .iter()
+        .filter(|it| !it.is_empty())
+        .copied()
+        .collect::<Vec<_>>()
+        .join(" ");
     WalkStep {
         table: format!("EPT {}", level_name(step.level)),
         address: step.address,
         entry,
         maps: present.then_some(entry & ADDRESS),
-        rights: if present { rights } else { "not present".to_string() },
+        rights: if present {
+            rights
+        } else {
+            "not present".to_string()
+        },
         note: String::new(),
     }
 }
 
 /// The step that a page fault is due to: the last one where it is not present or reserved bits are set, else the first
 /// that withholds the right.
-fn denying<'a>(shown: &'a mut [WalkStep], steps: &[Step], code: u32, access: Access) -> Option<&'a mut WalkStep> {
+fn denying<'a>(
+    shown: &'a mut [WalkStep],
+    steps: &[Step],
+    code: u32,
+    access: Access,
+) -> Option<&'a mut WalkStep> {
     let withholds = |step: &Step| match access.kind {
         Kind::Write => step.entry & 2 == 0,
         Kind::Fetch => step.entry >> 63 != 0,
@@ -265,7 +335,10 @@ fn denying<'a>(shown: &'a mut [WalkStep], steps: &[Step], code: u32, access: Acc
     let at = if code & error::PRESENT == 0 || code & error::RESERVED != 0 {
         last
     } else {
-        steps.iter().position(|step| user(step) || withholds(step)).unwrap_or(last)
+        steps
+            .iter()
+            .position(|step| user(step) || withholds(step))
+            .unwrap_or(last)
     };
     shown.get_mut(at)
 }
@@ -280,7 +353,11 @@ fn fault_words(code: u32) -> String {
     } else {
         "a read"
     };
-    let who = if bit(error::USER) { "user mode" } else { "supervisor mode" };
+    let who = if bit(error::USER) {
+        "user mode"
+    } else {
+        "supervisor mode"
+    };
     let why = if !bit(error::PRESENT) {
         "the page is not present"
     } else if bit(error::RESERVED) {

@@ -83,6 +83,14 @@ fn register_named(name: &str) -> PyResult<&'static Register> {
 }
 
 impl PyMachine {
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    pub fn machine_mut(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
     fn build(memory: u64, cpus: usize, features: &[String], profile: Arc<Profile>) -> Machine {
         let mut machine = Machine::new(memory, cpus, profile);
         if features.iter().any(|feature| feature == "debugcon") {
@@ -91,7 +99,7 @@ impl PyMachine {
         machine
     }
 
-    fn cpu(&self, vcpu: usize) -> PyResult<&Cpu> {
+    pub fn cpu(&self, vcpu: usize) -> PyResult<&Cpu> {
         let count = self.machine.cpus.len();
         self.machine
             .cpus
@@ -100,7 +108,7 @@ impl PyMachine {
     }
 
     /// A VMCS that the processor holds: the named one, or the current one.
-    fn held_vmcs(&self, vcpu: usize, vmcs: Option<u64>) -> PyResult<&Vmcs> {
+    pub fn held_vmcs(&self, vcpu: usize, vmcs: Option<u64>) -> PyResult<&Vmcs> {
         let vmx = &self.cpu(vcpu)?.vmx;
         let found = match vmcs {
             Some(address) => vmx.active.iter().find(|held| held.address == address),
@@ -128,7 +136,7 @@ impl PyMachine {
         })
     }
 
-    fn with_view<T>(&self, vcpu: usize, vmcs: Option<u64>, f: impl FnOnce(&Cpu) -> T) -> PyResult<T> {
+    pub fn with_view<T>(&self, vcpu: usize, vmcs: Option<u64>, f: impl FnOnce(&Cpu) -> T) -> PyResult<T> {
         self.cpu(vcpu)?;
         match self.machine.view(vcpu, world(vmcs)) {
             Some(view) => Ok(f(&view)),

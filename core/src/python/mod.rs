@@ -4,6 +4,7 @@ mod machine;
 mod profile;
 mod tables;
 mod views;
+mod vmx;
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;

@@ -1,15 +1,22 @@
 //! The core's tables: fields, exit reasons, errors.
 
+use std::collections::HashMap;
+
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
 
-use super::views::{FieldInfo, ReasonInfo};
+use super::profile::CpuProfile;
+use super::views::{FieldInfo, ReasonInfo, RuleInfo};
 use super::{error, object};
+use crate::vmx::controls::exit;
 use crate::vmx::describe;
+use crate::vmx::entry::environment;
 use crate::vmx::errors::instruction_error_text;
-use crate::vmx::fields::Field;
+use crate::vmx::explain;
+use crate::vmx::fields::{field as named, Field};
 use crate::vmx::qualification;
 use crate::vmx::reasons::{ExitReason, REASONS};
+use crate::vmx::rules::{all as all_rules, Context};
 use crate::vmx::vmcs::Vmcs;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -19,7 +26,9 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(reason, module)?)?;
     module.add_function(wrap_pyfunction!(error_text, module)?)?;
     module.add_function(wrap_pyfunction!(describe_value, module)?)?;
-    module.add_function(wrap_pyfunction!(qualification_parts, module)?)
+    module.add_function(wrap_pyfunction!(qualification_parts, module)?)?;
+    module.add_function(wrap_pyfunction!(rules, module)?)?;
+    module.add_function(wrap_pyfunction!(check_vmcs, module)?)
 }
 
 #[derive(FromPyObject)]
@@ -116,4 +125,26 @@ fn qualification_parts(reason: u16, value: u64, interruption: u64) -> Vec<(&'sta
         .into_iter()
         .map(|part| (part.name, part.text))
         .collect()
+}
+
+#[pyfunction]
+fn rules(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    object(py, &all_rules().map(RuleInfo::of).collect::<Vec<_>>())
+}
+
+/// The rules that a VMCS from anywhere breaks. Memory is not at hand: what lies in it is taken for zeros.
+#[pyfunction]
+fn check_vmcs(py: Python<'_>, fields: HashMap<String, u64>, profile: &CpuProfile) -> PyResult<Py<PyAny>> {
+    let mut vmcs = Vmcs::new(0);
+    for (name, value) in fields {
+        vmcs.set(find_field(&NameOrNumber::Name(name))?, value);
+    }
+    let long_mode = vmcs.get(named::EXIT_CONTROLS) & exit::HOST_ADDRESS_SPACE_SIZE != 0;
+    let environment = environment(&profile.profile, long_mode, &|_| Some(0));
+    let context = Context {
+        vmcs: &vmcs,
+        capabilities: profile.profile.capabilities(),
+        environment: &environment,
+    };
+    object(py, &explain::broken_in(&context))
 }

@@ -2,13 +2,20 @@
 
 use serde::Serialize;
 
+use crate::cpu::Cpu;
 use crate::debug::breakpoints::World;
 use crate::debug::events::{Event, EventKind};
+use crate::machine::Machine;
+use crate::platform::Bus;
 use crate::vmx::capability;
+use crate::vmx::controls::primary;
 use crate::vmx::describe::describe;
 use crate::vmx::errors;
-use crate::vmx::fields::{Field, Group};
+use crate::vmx::explain;
+use crate::vmx::fields::{field, Field, Group};
 use crate::vmx::reasons::{ExitReason, ENTRY_FAILURE};
+use crate::vmx::rules::Rule;
+use crate::vmx::state::Controls;
 use crate::vmx::vmcs::Vmcs;
 
 /// The address of a guest's VMCS; `None` for the host.
@@ -223,4 +230,138 @@ impl ReasonInfo {
             section: reason.section,
         }
     }
+}
+
+#[derive(Serialize)]
+pub struct RuleInfo {
+    id: &'static str,
+    section: &'static str,
+    fields: Vec<&'static str>,
+    outcome: String,
+}
+
+impl RuleInfo {
+    pub fn of(rule: &'static Rule) -> RuleInfo {
+        RuleInfo {
+            id: rule.id,
+            section: rule.section,
+            fields: rule.fields.iter().map(|field| field.name()).collect(),
+            outcome: explain::outcome_words(rule.outcome),
+        }
+    }
+}
+
+/// The VMX state of a processor.
+#[derive(Serialize)]
+pub struct VmxInfo {
+    /// `off`, `root` or `non-root`.
+    mode: &'static str,
+    /// Addresses of the VMXON region and of the current VMCS.
+    vmxon: Option<u64>,
+    current: Option<u64>,
+    launched: Option<bool>,
+    /// Every VMCS that the processor holds.
+    active: Vec<u64>,
+    /// A line each; `None` if there was none.
+    last_exit: Option<String>,
+    last_failure: Option<String>,
+}
+
+impl VmxInfo {
+    pub fn of(cpu: &Cpu, bus: &Bus) -> VmxInfo {
+        let vmx = &cpu.vmx;
+        VmxInfo {
+            mode: match (vmx.guest, vmx.vmxon) {
+                (true, _) => "non-root",
+                (false, Some(_)) => "root",
+                (false, None) => "off",
+            },
+            vmxon: vmx.vmxon,
+            current: vmx.current().map(|vmcs| vmcs.address),
+            launched: vmx.current().map(|vmcs| vmcs.launched),
+            active: vmx.active.iter().map(|vmcs| vmcs.address).collect(),
+            last_exit: explain::last_exit(cpu).map(|exit| exit.headline),
+            last_failure: explain::last_failure(cpu, bus).map(|failure| failure.headline),
+        }
+    }
+}
+
+/// What the bitmaps of a VMCS intercept, as ranges (first, last).
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Bitmaps {
+    Msr {
+        address: u64,
+        read: Vec<(u32, u32)>,
+        write: Vec<(u32, u32)>,
+    },
+    Io {
+        a: u64,
+        b: u64,
+        ports: Vec<(u32, u32)>,
+    },
+}
+
+impl Bitmaps {
+    /// The MSRs that the MSR bitmap has bits for (SDM vol. 3, 25.6.9): low ones, and those from 0xC0000000 on.
+    pub fn msr(machine: &Machine, vmcs: &Vmcs) -> Result<Bitmaps, String> {
+        if Controls::of(vmcs).primary & primary::USE_MSR_BITMAPS == 0 {
+            return Err(
+                "the control \u{201c}use MSR bitmaps\u{201d} is 0: every RDMSR and WRMSR exits".to_string(),
+            );
+        }
+        let address = vmcs.get(field::MSR_BITMAP);
+        let page = page(machine, address)?;
+        let half = |from: usize| -> Vec<(u32, u32)> {
+            let mut found = ranges(&page[from..from + 0x400], 0);
+            found.extend(ranges(&page[from + 0x400..from + 0x800], 0xc000_0000));
+            found
+        };
+        Ok(Bitmaps::Msr {
+            address,
+            read: half(0),
+            write: half(0x800),
+        })
+    }
+
+    pub fn io(machine: &Machine, vmcs: &Vmcs) -> Result<Bitmaps, String> {
+        let primary = Controls::of(vmcs).primary;
+        if primary & primary::USE_IO_BITMAPS == 0 {
+            let all = primary & primary::UNCONDITIONAL_IO_EXITING != 0;
+            let what = if all {
+                "every I/O instruction exits"
+            } else {
+                "no I/O instruction exits"
+            };
+            return Err(format!(
+                "the control \u{201c}use I/O bitmaps\u{201d} is 0: {what}"
+            ));
+        }
+        let (a, b) = (vmcs.get(field::IO_BITMAP_A), vmcs.get(field::IO_BITMAP_B));
+        let both = [page(machine, a)?, page(machine, b)?].concat();
+        Ok(Bitmaps::Io {
+            a,
+            b,
+            ports: ranges(&both, 0),
+        })
+    }
+}
+
+fn page(machine: &Machine, address: u64) -> Result<&[u8], String> {
+    machine
+        .read_physical(address, 0x1000)
+        .ok_or_else(|| format!("the bitmap at {address:#x} is not in RAM"))
+}
+
+/// The runs of set bits, `first` being the number of bit 0.
+fn ranges(bytes: &[u8], first: u32) -> Vec<(u32, u32)> {
+    let mut found: Vec<(u32, u32)> = Vec::new();
+    let bits = (0..bytes.len() as u32 * 8).filter(|bit| bytes[(bit / 8) as usize] >> (bit % 8) & 1 != 0);
+    for number in bits.map(|bit| first + bit) {
+        match found.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => found.push((number, number)),
+        }
+    }
+    found
 }

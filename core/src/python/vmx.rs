@@ -3,8 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::machine::{world, PyMachine};
-use super::views::{world_key, Bitmaps, VmxInfo};
+use super::machine::PyMachine;
+use super::views::{Bitmaps, VmxInfo};
 use super::{error, object};
 use crate::debug::catch::Forced;
 use crate::mmu::paging::Kind;
@@ -18,7 +18,9 @@ fn access_kind(access: &str) -> PyResult<Kind> {
         "read" => Ok(Kind::Read),
         "write" => Ok(Kind::Write),
         "execute" => Ok(Kind::Fetch),
-        other => Err(error(format!("no kind of access {other:?}; there are read, write and execute"))),
+        other => Err(error(format!(
+            "no kind of access {other:?}; there are read, write and execute"
+        ))),
     }
 }
 
@@ -33,13 +35,18 @@ impl PyMachine {
     #[pyo3(signature = (vcpu=0, vmcs=None))]
     fn check_entry(&self, py: Python<'_>, vcpu: usize, vmcs: Option<u64>) -> PyResult<Py<PyAny>> {
         let held = self.held_vmcs(vcpu, vmcs)?;
-        object(py, &explain::broken_rules(self.cpu(vcpu)?, &self.machine().bus, held))
+        object(
+            py,
+            &explain::broken_rules(self.cpu(vcpu)?, &self.machine().bus, held),
+        )
     }
 
     #[pyo3(signature = (vcpu=0))]
     fn why(&self, py: Python<'_>, vcpu: usize) -> PyResult<Option<Py<PyAny>>> {
         let explanation = explain::why(self.cpu(vcpu)?, &self.machine().bus);
-        explanation.map(|explanation| object(py, &explanation)).transpose()
+        explanation
+            .map(|explanation| object(py, &explanation))
+            .transpose()
     }
 
     #[pyo3(signature = (address, vcpu=0, vmcs=None, access="read"))]
@@ -52,7 +59,9 @@ impl PyMachine {
         access: &str,
     ) -> PyResult<Py<PyAny>> {
         let kind = access_kind(access)?;
-        let walk = self.with_view(vcpu, vmcs, |view| self.machine().explain_walk(view, address, kind))?;
+        let walk = self.with_view(vcpu, vmcs, |view| {
+            self.machine().explain_walk(view, address, kind)
+        })?;
         object(py, &walk)
     }
 
@@ -67,11 +76,18 @@ impl PyMachine {
     ) -> PyResult<Py<PyAny>> {
         let kind = access_kind(access)?;
         let held = self.held_vmcs(vcpu, vmcs)?;
-        let (vmcs, has_ept) = (held.address, crate::vmx::state::Controls::of(held).ept_pointer(held).is_some());
+        let (vmcs, has_ept) = (
+            held.address,
+            crate::vmx::state::Controls::of(held).ept_pointer(held).is_some(),
+        );
         if !has_ept {
-            return Err(error(format!("VMCS {vmcs:#x} does not enable EPT: guest-physical addresses are the host's")));
+            return Err(error(format!(
+                "VMCS {vmcs:#x} does not enable EPT: guest-physical addresses are the host's"
+            )));
         }
-        let walk = self.with_view(vcpu, Some(vmcs), |view| self.machine().explain_ept(view, address, kind))?;
+        let walk = self.with_view(vcpu, Some(vmcs), |view| {
+            self.machine().explain_ept(view, address, kind)
+        })?;
         object(py, &walk)
     }
 
@@ -94,7 +110,10 @@ impl PyMachine {
         if row.is_none() {
             return Err(error(format!("no exit reason {reason}")));
         }
-        let mut forced = Forced { reason: Some(reason), ..Forced::default() };
+        let mut forced = Forced {
+            reason: Some(reason),
+            ..Forced::default()
+        };
         for (name, value) in fields.into_iter().flat_map(|fields| fields.iter()) {
             let (name, value): (String, u64) = (name.extract()?, value.extract()?);
             force::set(&mut forced, &name, value).map_err(error)?;
@@ -107,12 +126,17 @@ impl PyMachine {
         if instruction_error_text(number as u64).is_none() {
             return Err(error(format!("the SDM lists no VM-instruction error {number}")));
         }
-        self.machine_mut().bus.debug.catches.forced = Some(Forced { error: number, ..Forced::default() });
+        self.machine_mut().bus.debug.catches.forced = Some(Forced {
+            error: number,
+            ..Forced::default()
+        });
         Ok(())
     }
 
     fn forced<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Some(forced) = &self.machine().bus.debug.catches.forced else { return Ok(None) };
+        let Some(forced) = &self.machine().bus.debug.catches.forced else {
+            return Ok(None);
+        };
         let row = PyDict::new(py);
         match forced.reason {
             Some(reason) => row.set_item("reason", reason)?,

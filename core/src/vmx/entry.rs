@@ -5,6 +5,7 @@ use super::errors::instruction_error as error;
 use super::exit::{self, Failure};
 use super::fail::fail;
 use super::fields::field;
+use super::profile::Profile;
 use super::reasons::reason;
 use super::record::FailReason;
 use super::rules::{self, Context, Environment, MsrListUse, Outcome};
@@ -81,7 +82,7 @@ pub fn enter(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, launch: bool) -> Done {
 pub fn judge<T>(cpu: &Cpu, bus: &Bus, with: impl FnOnce(&Context) -> T) -> Option<T> {
     let vmcs = cpu.vmx.current()?;
     let read = |address| bus.ram.offset(address).and_then(|at| bus.ram.load::<u64>(at));
-    let environment = environment(cpu, cpu.long_mode(), &read);
+    let environment = environment(&cpu.profile, cpu.long_mode(), &read);
     Some(with(&Context {
         vmcs,
         capabilities: cpu.profile.capabilities(),
@@ -90,16 +91,20 @@ pub fn judge<T>(cpu: &Cpu, bus: &Bus, with: impl FnOnce(&Context) -> T) -> Optio
 }
 
 /// What the rules ask of the processor. `read` reads physical memory.
-pub fn environment<'a>(cpu: &Cpu, long_mode: bool, read: &'a dyn Fn(u64) -> Option<u64>) -> Environment<'a> {
-    let features = cpu.profile.cpuid(7, 0)[1];
+pub fn environment<'a>(
+    profile: &Profile,
+    long_mode: bool,
+    read: &'a dyn Fn(u64) -> Option<u64>,
+) -> Environment<'a> {
+    let features = profile.cpuid(7, 0)[1];
     Environment {
         long_mode,
         in_smm: false,
-        physical_address_width: cpu.maxphyaddr() as u8,
+        physical_address_width: profile.maxphyaddr() as u8,
         linear_address_width: 48,
-        efer_reserved: cpu.profile.efer_reserved(),
+        efer_reserved: profile.efer_reserved(),
         debugctl_reserved: !super::honoured::DEBUGCTL,
-        perf_global_ctrl_reserved: cpu.profile.perf_global_ctrl_reserved(),
+        perf_global_ctrl_reserved: profile.perf_global_ctrl_reserved(),
         has_sgx: features & LEAF_7_EBX_SGX != 0,
         has_rtm: features & LEAF_7_EBX_RTM != 0,
         read_physical: read,

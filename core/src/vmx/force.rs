@@ -128,3 +128,69 @@ pub fn is_entry_failure(basic: u32) -> bool {
     ]
     .contains(&(basic as u16))
 }
+
+/// A setting of `Forced` by the name that `vmx force` gives it.
+struct Setting {
+    name: &'static str,
+    set: fn(&mut Forced, u64),
+    get: fn(&Forced) -> Option<u64>,
+}
+
+macro_rules! settings {
+    ($($name:ident: $type:ty),* $(,)?) => {
+        &[$(Setting {
+            name: stringify!($name),
+            set: |forced, value| forced.$name = Some(value as $type),
+            get: |forced| forced.$name.map(u64::from),
+        }),*]
+    };
+}
+
+const SETTINGS: &[Setting] = settings! {
+    qualification: u64,
+    guest_linear: u64,
+    guest_physical: u64,
+    interruption_info: u32,
+    interruption_error_code: u32,
+    instruction_length: u32,
+    instruction_info: u32,
+};
+
+/// Sets one thing of a forced exit by name. `vector` is that of an external interrupt, or of a hardware exception. The
+/// error says what names there are.
+pub fn set(forced: &mut Forced, name: &str, value: u64) -> Result<(), String> {
+    if name == "vector" {
+        let reason = forced.reason.unwrap_or(0);
+        let kind = match reason as u16 {
+            reason::EXTERNAL_INTERRUPT => EventKind::ExternalInterrupt,
+            reason::EXCEPTION_OR_NMI if value == u64::from(vector::NMI) => EventKind::Nmi,
+            reason::EXCEPTION_OR_NMI => EventKind::HardwareException,
+            _ => return Err("a vector belongs to an external interrupt or an exception".to_string()),
+        };
+        if value > 0xff {
+            return Err(format!("a vector is at most 0xff, not {value:#x}"));
+        }
+        forced.interruption_info = Some(VALID | (kind as u32) << 8 | value as u32);
+        return Ok(());
+    }
+    match SETTINGS.iter().find(|setting| setting.name == name) {
+        Some(setting) => {
+            (setting.set)(forced, value);
+            Ok(())
+        }
+        None => {
+            let names: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
+            Err(format!(
+                "no setting {name:?}; there are {} and vector",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+/// What was set, by name.
+pub fn settings(forced: &Forced) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    SETTINGS
+        .iter()
+        .filter_map(|setting| Some((setting.name, (setting.get)(forced)?)))
+}

@@ -146,7 +146,7 @@ pub fn broken_rules(cpu: &Cpu, bus: &Bus, vmcs: &Vmcs) -> Vec<BrokenRule> {
 /// `long_mode`: IA32_EFER.LMA at the VM entry.
 fn judged(cpu: &Cpu, bus: &Bus, vmcs: &Vmcs, long_mode: bool) -> Vec<BrokenRule> {
     let read = |address| bus.ram.offset(address).and_then(|at| bus.ram.load::<u64>(at));
-    let environment = environment(cpu, long_mode, &read);
+    let environment = environment(&cpu.profile, long_mode, &read);
     broken_in(&Context {
         vmcs,
         capabilities: cpu.profile.capabilities(),
