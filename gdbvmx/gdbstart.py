@@ -13,7 +13,7 @@ _ELF64, _ELF32 = b"\x7fELF\x02", b"\x7fELF\x01"
 def executable(image: Path) -> Path | None:
     """The file that gdb can take for the program: the image, or the ELF64 that its ELF32 was made from.
 
-    A 64-bit kernel for Multiboot 1 is often wrapped into an ELF32, `NAME.flat` or the like, beside `NAME.elf`.
+    A 64-bit kernel for Multiboot 1 is often wrapped into an ELF32, `NAME.flat` or such, beside `NAME.elf`.
     Told of an ELF32, gdb believes in a 32-bit target and fails at the first register.
     """
     return next((file for file in (image, image.with_suffix(".elf")) if _starts_with(file, _ELF64)), None)

@@ -41,7 +41,8 @@ def debug(session: Session, image: Path, gdb: str, gdb_options: Sequence[str]) -
     server = Server(session.machine, freeze=True, executable=executable(image))
     with server.serve_in_thread() as thread:
         host, port = thread.address
-        attach = ["-ex", LOAD_COMMAND, "-ex", f"target remote {host}:{port}"]
+        # Extended: gdb stays connected when the machine ends, for a last look or another run.
+        attach = ["-ex", LOAD_COMMAND, "-ex", f"target extended-remote {host}:{port}"]
         command = [gdb, "-q", *symbol_options(image), *attach, *gdb_options]
         # The plugin decodes 16- and 32-bit code by capstone, which is here and not where gdb's Python looks.
         environment = {**os.environ, "GDBVMX_SITE": sysconfig.get_path("platlib")}

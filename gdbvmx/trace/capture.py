@@ -65,6 +65,11 @@ class Gdb:
                 self._note_stop(record)
         raise CaptureError(f"{shown}: no answer from gdb in {self.timeout:g} s")
 
+    def resume(self) -> None:
+        """Lets the target run. Stops from before, as that of attaching, are no answer to this."""
+        self._stops.clear()
+        self.mi("-exec-continue")
+
     def wait_for_stop(self, timeout: float) -> str | None:
         """The reason of the next stop, as the machine interface names it; None after `timeout` seconds."""
         end = time.monotonic() + timeout
@@ -105,16 +110,18 @@ def capture(
     `commands` run after attaching. The trace goes to `output`. Returns why it ended. Raises CaptureError.
     """
     with Gdb(gdb) as session:
-        session.command(f"target remote {target}")
+        # Extended: gdb stays connected when the machine ends, and the trace can still be had.
+        session.command(f"target extended-remote {target}")
         for command in commands:
             session.command(command)
         session.command("vmx trace start")
-        session.mi("-exec-continue")
+        session.resume()
         stopped = session.wait_for_stop(seconds)
         if stopped is None:
             session.mi("-exec-interrupt")
             if session.wait_for_stop(session.timeout) is None:
                 raise CaptureError(f"the target did not stop within {session.timeout:g} s")
         session.command(f"vmx trace save {output}")
-        session.command("detach")
+        if stopped is None or not stopped.startswith("exited"):
+            session.command("detach")
         return stopped or f"{seconds:g} s passed"
