@@ -70,6 +70,8 @@ pub fn take(cpu: &mut Cpu, bus: &mut Bus) {
     let virtual_nmis = controls.pin & pin::VIRTUAL_NMIS != 0;
     cpu.nmi_blocked = by_nmi || cpu.nmi_blocked && !virtual_nmis;
 
+    // The list gets the TSC itself, without the guest's offset.
+    cpu.vmx.guest = false;
     if let Err(failed) = msr_list::process(cpu, bus, MsrListUse::ExitStore) {
         return vmx_abort(cpu, bus, abort::SAVING_GUEST_MSRS, failed.words());
     }
