@@ -11,7 +11,7 @@ use super::record::FailReason;
 use super::rules::{self, Context, Environment, MsrListUse, Outcome};
 use super::state::Controls;
 use super::vmcs::Modes;
-use super::{guest_state, msr_list};
+use super::{force, guest_state, msr_list};
 use crate::cpu::deliver;
 use crate::cpu::exception::{Event as Delivered, EventKind as Kind};
 use crate::cpu::insn::Insn;
@@ -74,6 +74,18 @@ pub fn enter(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, launch: bool) -> Done {
         }
     }
     let rip = cpu.ip(insn);
+    if let Some((reason, qualification)) = force::entry_failure(bus) {
+        begin(cpu);
+        let failure = Failure {
+            reason,
+            qualification,
+            rule: None,
+            words: None,
+            rip,
+        };
+        exit::entry_failure(cpu, bus, failure);
+        return Err(Stop::World);
+    }
     go(cpu, bus, rip, modes);
     Err(Stop::World)
 }

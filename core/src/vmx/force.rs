@@ -1,5 +1,7 @@
 //! Exits that the debugger asks for: architecturally valid ones, with defaults for what was not set.
 
+use iced_x86::{Decoder, DecoderOptions};
+
 use super::cause::Cause;
 use super::exit::{ERROR_CODE_VALID, VALID};
 use super::reasons::{reason, ExitReason, Qualification};
@@ -7,6 +9,8 @@ use super::state::{Exit, SavedRf};
 use crate::cpu::exception::{vector, EventKind};
 use crate::cpu::{Cpu, Done, Stop};
 use crate::debug::catch::Forced;
+use crate::mmu::paging::{self, Access};
+use crate::mmu::tlb::{PAGE, PAGE_MASK};
 use crate::platform::Bus;
 
 /// An EPT violation by a data read that EPT maps nowhere, while translating a linear address.
@@ -26,16 +30,57 @@ pub fn check(cpu: &mut Cpu, bus: &mut Bus) -> Done {
 #[cold]
 fn take(cpu: &mut Cpu, bus: &mut Bus) -> Done {
     let forced = &mut bus.debug.catches.forced;
-    let Some((reason, wanted)) = forced.as_ref().and_then(|it| Some((it.reason?, it.clone()))) else {
+    let Some(wanted) = forced.take_if(|it| it.reason.is_some_and(|reason| !is_entry_failure(reason))) else {
         return Ok(());
     };
-    *forced = None;
-    cpu.vmx.exit = exit(reason, &wanted, cpu.rip);
+    let reason = wanted.reason.unwrap_or_default();
+    let length = if is_instruction(reason) {
+        instruction_length(cpu, bus)
+    } else {
+        0
+    };
+    cpu.vmx.exit = exit(reason, &wanted, cpu.rip, length);
     Err(Stop::Exit)
 }
 
+/// The failure that is asked for at a VM entry, if one is: reason and qualification.
+#[inline]
+pub fn entry_failure(bus: &mut Bus) -> Option<(u16, u64)> {
+    let wanted = bus
+        .debug
+        .catches
+        .forced
+        .take_if(|it| it.reason.is_some_and(is_entry_failure))?;
+    let reason = wanted.reason.unwrap_or_default() as u16;
+    let default = u64::from(reason == reason::ENTRY_FAILURE_MSR_LOADING);
+    Some((reason, wanted.qualification.unwrap_or(default)))
+}
+
+/// The length of the instruction at RIP, so that a hypervisor that skips it does not land inside another. 0 where it
+/// cannot be fetched.
+fn instruction_length(cpu: &mut Cpu, bus: &mut Bus) -> u32 {
+    let mut bytes = Vec::new();
+    let access = Access::fetch(cpu.tlb.privilege());
+    let linear = cpu.code_linear();
+    for page in [linear, (linear & PAGE_MASK).wrapping_add(PAGE) & cpu.linear_mask] {
+        let Ok(physical) = paging::translate(cpu, bus, page, access) else {
+            break;
+        };
+        if let Some(at) = bus.ram.offset(physical) {
+            bytes.extend(bus.ram.to_page_end(at).iter().take(15));
+        }
+    }
+    let mut decoder = Decoder::with_ip(cpu.code_size.bitness(), &bytes, cpu.rip, DecoderOptions::NONE);
+    let instruction = decoder.decode();
+    if instruction.is_invalid() {
+        0
+    } else {
+        instruction.len() as u32
+    }
+}
+
 /// The exit, with the defaults that make it one that a processor could have taken at `rip`.
-fn exit(reason: u32, wanted: &Forced, rip: u64) -> Exit {
+fn exit(reason: u32, wanted: &Forced, rip: u64, length: u32) -> Exit {
     let row = ExitReason::by_number(reason as u16);
     let kind = row.map_or(Qualification::None, |row| row.qualification);
     let default_info = default_interruption(reason);
@@ -44,7 +89,6 @@ fn exit(reason: u32, wanted: &Forced, rip: u64) -> Exit {
         Qualification::EptViolation => rip,
         _ => 0,
     };
-    let length = if is_instruction(reason) { 2 } else { 0 };
     Exit {
         reason,
         qualification: wanted

@@ -130,7 +130,10 @@ pub fn triple_fault(cpu: &mut Cpu, bus: &mut Bus) -> Done {
     }
     let vmcs = cpu.vmx.current().map(|vmcs| vmcs.address);
     cpu.vmx.record.failure = Some(Box::new(Recorded {
-        outcome: Outcome::TripleFault { rip: cpu.rip },
+        outcome: Outcome::TripleFault {
+            rip: cpu.rip,
+            refused: cpu.vmx.record.refusal(),
+        },
         clock: bus.clock,
         vmcs,
         judged: None,

@@ -30,6 +30,8 @@ pub mod reasons;
 pub mod record;
 pub mod rules;
 pub mod state;
+#[cfg(test)]
+mod tests;
 pub mod vmcs;
 pub mod vmfunc;
 

@@ -34,7 +34,20 @@ fn fields(list: MsrListUse) -> [Field; 2] {
 #[inline]
 pub fn process(cpu: &mut Cpu, bus: &mut Bus, list: MsrListUse) -> Result<(), Failed> {
     let [count, address] = fields(list).map(|field| cpu.vmx.get(field));
+    if count == 0 {
+        return Ok(());
+    }
+    let limit = cpu.profile.capabilities().msr_list_limit();
     for number in 0..count {
+        // Beyond the recommended length the SDM leaves the behaviour to the processor (A.6).
+        if number == limit {
+            return Err(Failed {
+                number: number + 1,
+                problem: format!(
+                    "the list is longer than the {limit} entries that IA32_VMX_MISC recommends at most"
+                ),
+            });
+        }
         let entry = address + number * ENTRY;
         one(cpu, bus, list, entry).map_err(|problem| Failed {
             number: number + 1,

@@ -102,9 +102,10 @@ pub enum Outcome {
         words: Option<String>,
         rip: u64,
     },
-    /// Outside a guest.
+    /// Outside a guest. `refused`: a VMX instruction was refused before, and nothing else happened since.
     TripleFault {
         rip: u64,
+        refused: Option<(&'static str, Refusal, u64)>,
     },
     Abort {
         cause: u32,
@@ -141,6 +142,18 @@ impl Record {
     pub fn fault(&mut self, fault: Fault, rip: u64) {
         self.faults.rotate_left(1);
         self.faults[2] = Some((fault, rip));
+    }
+
+    /// The last refusal, if the exceptions since come from it: it raised one of them.
+    pub fn refusal(&self) -> Option<(&'static str, Refusal, u64)> {
+        match self.failure.as_ref()?.outcome {
+            Outcome::Refused {
+                instruction,
+                refusal,
+                rip,
+            } if self.faults().any(|fault| fault.1 == rip) => Some((instruction, refusal, rip)),
+            _ => None,
+        }
     }
 
     /// The last three exceptions, oldest first.

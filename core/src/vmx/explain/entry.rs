@@ -50,6 +50,9 @@ pub fn explain(
     if let Some(vmcs) = &recorded.judged {
         explanation = explanation.show(vmcs, WHERE);
     }
+    if rules.is_empty() {
+        return explanation;
+    }
     explanation.rules = rules;
     explanation.say(format!(
         "The VMLAUNCH or VMRESUME at {rip:#x} passed the checks of controls and host state and broke one of the guest \

@@ -124,9 +124,24 @@ fn failure_in_words(cpu: &Cpu, bus: &Bus, recorded: &Recorded) -> Explanation {
             words.as_deref(),
             *rip,
         ),
-        Outcome::TripleFault { rip } => {
+        Outcome::TripleFault { rip, refused } => {
             let headline = format!("Triple fault at {rip:#x}: the processor has shut down");
-            Explanation::new(headline, "6.15").say(fault_chain(cpu))
+            let explanation = Explanation::new(headline, "6.15").say(fault_chain(cpu));
+            match refused {
+                Some((instruction, refusal, rip)) => {
+                    let mut first = refusal::explain(cpu, instruction, refusal, *rip);
+                    first
+                        .paragraphs
+                        .insert(0, format!("It began so: {}.", first.headline));
+                    Explanation {
+                        headline: explanation.headline,
+                        section: explanation.section,
+                        paragraphs: [explanation.paragraphs, first.paragraphs].concat(),
+                        ..first
+                    }
+                }
+                None => explanation,
+            }
         }
         Outcome::Abort { cause, detail } => {
             let text = errors::abort_text(u64::from(*cause)).unwrap_or("not defined by the SDM");
