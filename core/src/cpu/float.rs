@@ -171,7 +171,7 @@ impl Parts {
 fn parts<F: Format>(environment: &Environment, bits: u64) -> Parts {
     let negative = bits & F::SIGN != 0;
     let field = bits >> F::FRACTION & F::SPECIAL;
-    let fraction = bits & (1 << F::FRACTION) - 1;
+    let fraction = bits & ((1 << F::FRACTION) - 1);
     let denormal = field == 0 && fraction != 0;
     let zeroed = denormal && environment.mxcsr & DENORMALS_ARE_ZERO != 0;
     let kind = match (field, fraction) {
@@ -404,7 +404,8 @@ fn divide<F: Format>(environment: &mut Environment, a: &Parts, b: &Parts) -> u64
             let up = (a.mantissa as u128).leading_zeros();
             let dividend = (a.mantissa as u128) << up;
             let divisor = b.mantissa as u128;
-            let quotient = dividend / divisor | (dividend % divisor != 0) as u128;
+            let inexact = dividend % divisor != 0;
+            let quotient = (dividend / divisor) | inexact as u128;
             pack::<F>(
                 environment,
                 negative,
@@ -545,7 +546,7 @@ pub fn convert<From: Format, To: Format>(environment: &mut Environment, a: u64) 
             if a.kind == Kind::Signaling {
                 environment.found |= INVALID;
             }
-            let fraction = a.bits & (1 << From::FRACTION) - 1;
+            let fraction = a.bits & ((1 << From::FRACTION) - 1);
             let fraction = if To::FRACTION > From::FRACTION {
                 fraction << (To::FRACTION - From::FRACTION)
             } else {

@@ -139,6 +139,6 @@ impl Emulated {
         let mut memory = [0; WINDOW_BYTES];
         let window = (WINDOW - CODE + PAGES_AT) as usize;
         memory.copy_from_slice(self.bus.ram.slice(window, WINDOW_BYTES).expect("RAM"));
-        Outcome::Completed(End { state, memory })
+        Outcome::Completed(Box::new(End { state, memory }))
     }
 }

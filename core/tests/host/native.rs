@@ -156,7 +156,7 @@ impl Native {
                 unsafe {
                     std::ptr::copy_nonoverlapping(WINDOW as *const u8, memory.as_mut_ptr(), WINDOW_BYTES)
                 };
-                Outcome::Completed(End { state, memory })
+                Outcome::Completed(Box::new(End { state, memory }))
             }
             libc::SIGFPE => Outcome::Fault(0, state.mxcsr),
             libc::SIGILL => Outcome::Fault(6, state.mxcsr),

@@ -33,9 +33,9 @@ pub struct Case {
 }
 
 /// How it ended: the state and the window afterwards, or the exception's vector and MXCSR.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Outcome {
-    Completed(End),
+    Completed(Box<End>),
     Fault(u8, u64),
 }
 

@@ -192,14 +192,14 @@ macro_rules! packed {
 #[inline(always)]
 pub fn lane<T: Int>(value: Xmm, number: u32) -> T {
     let per_half = 64 / T::BITS;
-    T::from_u64(value[(number / per_half & 1) as usize] >> (number % per_half * T::BITS))
+    T::from_u64(value[(number / per_half) as usize & 1] >> (number % per_half * T::BITS))
 }
 
 #[inline(always)]
 pub fn set_lane<T: Int>(value: &mut Xmm, number: u32, to: T) {
     let per_half = 64 / T::BITS;
     let shift = number % per_half * T::BITS;
-    let half = &mut value[(number / per_half & 1) as usize];
+    let half = &mut value[(number / per_half) as usize & 1];
     *half = *half & !(T::from_u64(!0).to_u64() << shift) | to.to_u64() << shift;
 }
 

@@ -85,7 +85,7 @@ fn extend<Narrow: Int, Wide: Int>(b: Xmm, signed: bool) -> Xmm {
 }
 
 fn multiply_high_rounded(a: u16, b: u16) -> u16 {
-    ((a as i16 as i32 * b as i16 as i32 >> 14) + 1 >> 1) as u16
+    ((((a as i16 as i32 * b as i16 as i32) >> 14) + 1) >> 1) as u16
 }
 
 /// The smallest word and where it is.
@@ -127,8 +127,8 @@ packed! {
     Pavgb(16) |a, b, _| zip::<u8>(a, b, |a, b| average(a as u64, b as u64) as u8);
     Pavgw(16) |a, b, _| zip::<u16>(a, b, |a, b| average(a as u64, b as u64) as u16);
     Pmullw(16) |a, b, _| zip::<u16>(a, b, u16::wrapping_mul);
-    Pmulhw(16) |a, b, _| zip::<u16>(a, b, |a, b| (a as i16 as i32 * b as i16 as i32 >> 16) as u16);
-    Pmulhuw(16) |a, b, _| zip::<u16>(a, b, |a, b| (a as u32 * b as u32 >> 16) as u16);
+    Pmulhw(16) |a, b, _| zip::<u16>(a, b, |a, b| ((a as i16 as i32 * b as i16 as i32) >> 16) as u16);
+    Pmulhuw(16) |a, b, _| zip::<u16>(a, b, |a, b| ((a as u32 * b as u32) >> 16) as u16);
     Pmulhrsw(16) |a, b, _| zip::<u16>(a, b, multiply_high_rounded);
     Pmulld(16) |a, b, _| zip::<u32>(a, b, u32::wrapping_mul);
     Pmuludq(16) |a, b, _| halves(a, b, |a, b| (a as u32 as u64) * (b as u32 as u64));

@@ -61,13 +61,8 @@ impl Element for Movs {
         let to = cpu.plain_write(Cpu::STRING_DESTINATION, cpu.regs[RDI] & mask, bytes);
         match (from, to) {
             // A destination that starts within the source reads back what this instruction wrote.
-            (Some(from), Some(to)) if !(from < to && to < from + bytes) => {
-                if bus.ram.copy(from as usize, to as usize, bytes as usize) {
-                    most
-                } else {
-                    0
-                }
-            }
+            (Some(from), Some(to)) if from < to && to < from + bytes => 0,
+            (Some(from), Some(to)) if bus.ram.copy(from as usize, to as usize, bytes as usize) => most,
             _ => 0,
         }
     }
