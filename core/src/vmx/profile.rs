@@ -539,7 +539,7 @@ mod tests {
             .set_msr(msr::PROCBASED_CTLS2, 0x0002_0002_0000_0000)
             .unwrap();
         profile.set_msr(msr::EPT_VPID_CAP, 1 << 7).unwrap();
-        profile.set_cpuid(7, 0, Register::Ecx, 1 << 22);
+        profile.set_cpuid(7, 0, Register::Ecx, 1 << 16);
         let warnings = profile.unhonoured();
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(
@@ -549,7 +549,7 @@ mod tests {
         );
         assert!(!warnings[0].contains("enable EPT"));
         assert!(
-            warnings[1].contains("5 levels") && warnings[2].contains("rdpid"),
+            warnings[1].contains("5 levels") && warnings[2].contains("la57"),
             "{warnings:?}"
         );
         assert!(profile.set_msr(0x10, 0).unwrap_err().contains("0x480"));
