@@ -308,12 +308,14 @@ impl Cpu {
         self.cpl = cpl;
     }
 
-    /// After a return to an outer level: data segments that it may not use become null (SDM vol. 3, 5.8.6).
+    /// After a return to an outer level: data segments that it may not use become null (SDM vol. 3, 5.8.6). The bases
+    /// of FS and GS stay: 64-bit mode goes on using them.
     pub fn drop_privileged_segments(&mut self) {
         for index in [segment::ES, segment::DS, segment::FS, segment::GS] {
             let rights = self.seg[index].rights;
             if rights.usable() && !rights.is_conforming() && rights.dpl() < self.cpl {
-                self.seg[index] = Segment::unusable(0);
+                self.seg[index].selector = 0;
+                self.seg[index].rights.0 |= Rights::UNUSABLE.0;
             }
         }
     }
