@@ -1,13 +1,14 @@
 //! Delivery of exceptions and interrupts through the IDT (SDM vol. 3, chapter 6).
 
+use super::bits::CR4_VME;
 use super::debug_registers::{DR6_ACCESS_DETECTED, DR6_CONDITIONS, DR6_WRITABLE, DR7_GENERAL_DETECT};
 use super::descriptor::{is_null, system, Descriptor, Gate};
 use super::exception::{vector, Event, EventKind, Fault};
-use super::segment::{Segment, CS, DS, ES, FS, GS, SS};
+use super::segment::{Segment, CS, DS, ES, FS, GS, SS, TR};
 use super::stack::Stack;
-use super::{flags, Activity, Cpu, Done, Shadow, Stop, RSP};
+use super::{flags, task, Activity, Cpu, Done, Shadow, Stop, RSP};
 use crate::platform::Bus;
-use crate::vmx::intercept;
+use crate::vmx::intercept::{self, TaskSwitch};
 
 /// IA32_DEBUGCTL.LBR and BTF.
 const DEBUGCTL_LBR_BTF: u64 = 3;
@@ -155,12 +156,17 @@ fn through_table(cpu: &mut Cpu, bus: &mut Bus, event: &Event) -> Done {
     if !cpu.protected() {
         return through_vectors(cpu, bus, event);
     }
-    if event.kind == EventKind::SoftwareInterrupt && cpu.virtual_8086() && cpu.flags.iopl() < 3 {
-        return Err(cpu.general_protection(0));
+    if event.kind == EventKind::SoftwareInterrupt && cpu.virtual_8086() {
+        if redirected(cpu, bus, event.vector)? {
+            return through_program_vectors(cpu, bus, event);
+        }
+        if cpu.flags.iopl() < 3 {
+            return Err(cpu.general_protection(0));
+        }
     }
     let gate = read_gate(cpu, bus, event)?;
     if gate.kind == system::TASK_GATE {
-        return Err(cpu.general_protection(gate_error(event)));
+        return to_task(cpu, bus, event, gate.selector);
     }
     let code = handler(cpu, bus, &gate)?;
     let rights = code.rights();
@@ -195,6 +201,23 @@ fn through_table(cpu: &mut Cpu, bus: &mut Bus, event: &Event) -> Done {
     Ok(())
 }
 
+/// Through a task gate: a switch to the handler's task, and the error code on its stack.
+fn to_task(cpu: &mut Cpu, bus: &mut Bus, event: &Event, selector: u16) -> Done {
+    let descriptor = task::find(cpu, bus, selector)?;
+    let wide = descriptor.rights().kind() & 8 != 0;
+    let next = return_ip(cpu, event);
+    let begun = task::switch(cpu, bus, TaskSwitch::Gate, descriptor, next, event.length)?;
+    if let Some(stop) = begun {
+        return Err(stop);
+    }
+    if let Some(code) = event.error_code {
+        let mut stack = Stack::current(cpu);
+        stack.push(cpu, bus, if wide { 4 } else { 2 }, code as u64)?;
+        stack.commit(cpu);
+    }
+    Ok(())
+}
+
 /// RIP to return to: after the instruction, for those that cause their event on purpose.
 fn return_ip(cpu: &Cpu, event: &Event) -> u64 {
     let skip = if event.is_software() {
@@ -221,6 +244,49 @@ fn through_vectors(cpu: &mut Cpu, bus: &mut Bus, event: &Event) -> Done {
     cpu.seg[CS] = cpu.paragraph(CS, (pointer >> 16) as u16);
     cpu.rip = (pointer & 0xffff) as u64;
     cpu.flags.rest &= !(flags::IF | flags::TF | flags::AC | flags::RF);
+    cpu.update_mode();
+    Ok(())
+}
+
+/// Whether an INT n of virtual-8086 mode stays within the program: CR4.VME is set and the TSS's interrupt redirection
+/// bitmap, which ends where the I/O bitmap begins, has a 0 for it (SDM vol. 3, 21.3.3).
+fn redirected(cpu: &mut Cpu, bus: &mut Bus, vector: u8) -> Result<bool, Stop> {
+    const BITMAP_POINTER: u64 = 0x66;
+    const BITMAP_BYTES: u64 = 32;
+    let tss = cpu.seg[TR];
+    if cpu.cr4 & CR4_VME == 0 || tss.limit < BITMAP_POINTER as u32 + 1 {
+        return Ok(false);
+    }
+    let end: u16 = cpu.read_table(bus, tss.base, BITMAP_POINTER)?;
+    let at = (end as u64).wrapping_sub(BITMAP_BYTES) + (vector >> 3) as u64;
+    if at > tss.limit as u64 {
+        return Err(cpu.general_protection(0));
+    }
+    let bits: u8 = cpu.read_table(bus, tss.base, at)?;
+    Ok(bits >> (vector & 7) & 1 == 0)
+}
+
+/// An interrupt that a virtual-8086 program handles itself, through the far pointers at its linear address 0. With
+/// IOPL below 3 it sees VIF as its IF (SDM vol. 3, 21.3.3.4 and 21.3.3.5).
+fn through_program_vectors(cpu: &mut Cpu, bus: &mut Bus, event: &Event) -> Done {
+    let privilege = cpu.tlb.privilege();
+    let pointer: u32 = cpu.read_linear(bus, event.vector as u64 * 4, privilege)?;
+    let mut image = cpu.flags.get();
+    let hidden = if cpu.flags.iopl() < 3 {
+        let interrupts = if image & flags::VIF != 0 { flags::IF } else { 0 };
+        image = image & !flags::IF | flags::IOPL | interrupts;
+        flags::VIF
+    } else {
+        flags::IF
+    };
+    let mut stack = Stack::current(cpu);
+    stack.push(cpu, bus, 2, image)?;
+    stack.push(cpu, bus, 2, cpu.seg[CS].selector as u64)?;
+    stack.push(cpu, bus, 2, return_ip(cpu, event))?;
+    stack.commit(cpu);
+    cpu.seg[CS] = cpu.paragraph(CS, (pointer >> 16) as u16);
+    cpu.rip = (pointer & 0xffff) as u64;
+    cpu.flags.rest &= !(flags::TF | flags::NT | hidden);
     cpu.update_mode();
     Ok(())
 }

@@ -19,6 +19,7 @@ pub mod offered;
 pub mod run;
 pub mod segment;
 pub mod stack;
+pub mod task;
 
 use std::sync::Arc;
 
@@ -191,6 +192,8 @@ pub struct Cpu {
     pub nmi_blocked: bool,
     /// Debug exceptions that wait for the next instruction boundary, as DR6 would show them.
     pub pending_debug: u64,
+    /// A fault with which the task that was switched to begins.
+    pub first_fault: Option<Fault>,
     /// The running instruction makes no single-step trap: a load of SS, or SYSCALL, whose mask has its say first.
     pub no_trap: bool,
     /// The running instruction is a block of its own: `now` is exact and side effects are allowed.
@@ -251,6 +254,7 @@ impl Cpu {
             shadow: Shadow::None,
             nmi_blocked: false,
             pending_debug: 0,
+            first_fault: None,
             no_trap: false,
             solo: false,
             clock_base: 0,

@@ -269,6 +269,10 @@ fn between_instructions(cpu: &mut Cpu, bus: &mut Bus, mask_interrupts: bool) -> 
     if cpu.vmx.guest {
         vmx::boundary::trap(cpu, bus)?;
     }
+    if let Some(fault) = cpu.first_fault.take() {
+        cpu.fault = fault;
+        return Err(Stop::Fault);
+    }
     if cpu.pending_debug != 0 && cpu.shadow != Shadow::MovSs {
         let dr6 = std::mem::take(&mut cpu.pending_debug);
         cpu.activity = Activity::Active;

@@ -3,6 +3,7 @@
 use iced_x86::{Code, Mnemonic as Mn};
 
 use super::segments::far_pointer;
+use crate::cpu::bits::CR4_VME;
 use crate::cpu::decode::{Flow, Form, Group, Operand};
 use crate::cpu::descriptor::{is_null, rpl, system, Descriptor, Gate};
 use crate::cpu::exception::vector;
@@ -11,9 +12,9 @@ use crate::cpu::insn::{Handler, Insn};
 use crate::cpu::int::Int;
 use crate::cpu::segment::{Segment, CS, DS, ES, FS, GS, SS};
 use crate::cpu::stack::Stack;
-use crate::cpu::{Cpu, Done, Stop, RSP};
+use crate::cpu::{task, Cpu, Done, Stop, RSP};
 use crate::platform::Bus;
-use crate::vmx::intercept;
+use crate::vmx::intercept::{self, TaskSwitch};
 
 /// How a far transfer that names a selector goes about it.
 #[derive(Clone, Copy, PartialEq)]
@@ -107,8 +108,30 @@ fn to_system(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, kind: Kind, descriptor: 
     match descriptor.system() {
         Some(system::CALL_GATE32) => through_call_gate(cpu, bus, insn, kind, descriptor),
         Some(system::CALL_GATE16) if !cpu.long_mode() => through_call_gate(cpu, bus, insn, kind, descriptor),
+        Some(system::TASK_GATE) if !cpu.long_mode() => {
+            if !descriptor.present() {
+                return Err(cpu.segment_not_present(descriptor.error_code()));
+            }
+            to_task(cpu, bus, insn, kind, descriptor.gate().selector)
+        }
+        Some(system::TSS16 | system::TSS32) if !cpu.long_mode() => {
+            to_task(cpu, bus, insn, kind, descriptor.selector)
+        }
         _ => Err(cpu.general_protection(descriptor.error_code())),
     }
+}
+
+fn to_task(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, kind: Kind, selector: u16) -> Done {
+    let source = if kind == Kind::Jump {
+        TaskSwitch::Jmp
+    } else {
+        TaskSwitch::Call
+    };
+    let descriptor = task::find(cpu, bus, selector)?;
+    let next = cpu.next_ip(insn);
+    let begun = task::switch(cpu, bus, source, descriptor, next, insn.length)?;
+    cpu.first_fault = begun.map(|_| cpu.fault);
+    Ok(())
 }
 
 fn through_call_gate(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, kind: Kind, descriptor: Descriptor) -> Done {
@@ -269,7 +292,7 @@ fn enter_outer(cpu: &mut Cpu, code: Segment, cpl: u8, ip: u64) {
     cpu.update_mode();
 }
 
-fn interrupt_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, _: &Insn) -> Done {
+fn interrupt_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     if intercept::iret_unblocks_nmi(cpu) {
         cpu.nmi_blocked = false;
     }
@@ -277,13 +300,19 @@ fn interrupt_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, _: &Insn) -> Done {
         return return_to_paragraphs::<T>(cpu, bus);
     }
     if cpu.virtual_8086() {
-        if cpu.flags.iopl() < 3 {
+        if cpu.flags.iopl() < 3 && (cpu.cr4 & CR4_VME == 0 || T::BYTES > 2) {
             return Err(cpu.general_protection(0));
         }
         return return_to_paragraphs::<T>(cpu, bus);
     }
     if cpu.flags.has(flags::NT) {
-        return Err(cpu.general_protection(0));
+        if cpu.long_mode() {
+            return Err(cpu.general_protection(0));
+        }
+        let next = cpu.next_ip(insn);
+        let begun = task::back(cpu, bus, next, insn.length)?;
+        cpu.first_fault = begun.map(|_| cpu.fault);
+        return Ok(());
     }
     let mut stack = Stack::current(cpu);
     let ip = stack.pop(cpu, bus, T::BYTES)?;
@@ -327,16 +356,25 @@ fn returned_flags<T: Int>(cpu: &Cpu, popped: u64) -> u64 {
     cpu.flags.get() & !changed | popped & changed
 }
 
-/// IRET in real-address mode, and in virtual-8086 mode with IOPL 3.
+/// IRET in real-address mode, and in virtual-8086 mode with IOPL 3 or, where VIF stands for IF, with CR4.VME.
 fn return_to_paragraphs<T: Int>(cpu: &mut Cpu, bus: &mut Bus) -> Done {
     use flags::*;
     let mut stack = Stack::current(cpu);
     let ip = stack.pop(cpu, bus, T::BYTES)?;
     let selector = stack.pop(cpu, bus, T::BYTES)? as u16;
-    let value = stack.pop(cpu, bus, T::BYTES)?;
+    let mut value = stack.pop(cpu, bus, T::BYTES)?;
     let code = cpu.paragraph(CS, selector);
     cpu.check_target(&code, ip)?;
-    let mut changed = ARITHMETIC | TF | DF | NT | IF;
+    let mut changed = ARITHMETIC | TF | DF | NT;
+    if cpu.virtual_8086() && cpu.flags.iopl() < 3 {
+        if value & TF != 0 || value & IF != 0 && cpu.flags.has(VIP) {
+            return Err(cpu.general_protection(0));
+        }
+        value = value & !VIF | if value & IF != 0 { VIF } else { 0 };
+        changed |= VIF;
+    } else {
+        changed |= IF;
+    }
     if !cpu.protected() {
         changed |= IOPL;
     }

@@ -1,0 +1,270 @@
+//! Hardware task switches (SDM vol. 3, chapter 7): outside IA-32e mode only.
+
+use super::bits::CR0_PG;
+use super::debug_registers::DR6_TASK_SWITCH;
+use super::descriptor::{error_code, is_null, rpl, system, Descriptor};
+use super::exception::vector;
+use super::segment::{Segment, CS, DS, ES, FS, GS, LDTR, SS, TR};
+use super::{bits, flags, Cpu, Done, Stop};
+use crate::platform::Bus;
+use crate::vmx::intercept::{self, TaskSwitch};
+
+/// L0 to L3 of DR7, which belong to a task.
+const DR7_LOCAL: u64 = 0x55;
+
+/// Where a TSS keeps what. Offsets in bytes; registers are EAX to EDI, segments ES, CS, SS, DS and, in the 32-bit
+/// format, FS and GS.
+struct Layout {
+    /// Of an entry, in bytes.
+    width: u64,
+    smallest_limit: u32,
+    ip: u64,
+    flags: u64,
+    registers: u64,
+    segments: u64,
+    segment_count: u64,
+    ldt: u64,
+}
+
+static LAYOUT16: Layout = Layout {
+    width: 2,
+    smallest_limit: 0x2b,
+    ip: 0xe,
+    flags: 0x10,
+    registers: 0x12,
+    segments: 0x22,
+    segment_count: 4,
+    ldt: 0x2a,
+};
+static LAYOUT32: Layout = Layout {
+    width: 4,
+    smallest_limit: 0x67,
+    ip: 0x20,
+    flags: 0x24,
+    registers: 0x28,
+    segments: 0x48,
+    segment_count: 6,
+    ldt: 0x60,
+};
+/// In the 32-bit format only: CR3, and the T flag.
+const CR3_AT: u64 = 0x1c;
+const TRAP_AT: u64 = 0x64;
+
+fn layout(kind: u32) -> &'static Layout {
+    if kind & 8 != 0 {
+        &LAYOUT32
+    } else {
+        &LAYOUT16
+    }
+}
+
+/// The state of the task to come, as its TSS has it.
+struct Image {
+    cr3: Option<u64>,
+    ip: u64,
+    flags: u64,
+    registers: [u64; 8],
+    segments: [u16; 6],
+    ldt: u16,
+    trap: bool,
+}
+
+/// The segment registers in the TSS's order.
+const ORDER: [usize; 6] = [ES, CS, SS, DS, FS, GS];
+
+/// A task gate's TSS, or the one that a far JMP or CALL names: to be in the GDT, and available.
+pub fn find(cpu: &mut Cpu, bus: &mut Bus, selector: u16) -> Result<Descriptor, Stop> {
+    tss(cpu, bus, selector, false, vector::GENERAL_PROTECTION)
+}
+
+fn tss(cpu: &mut Cpu, bus: &mut Bus, selector: u16, busy: bool, bad: u8) -> Result<Descriptor, Stop> {
+    if is_null(selector) || selector & 4 != 0 {
+        return Err(cpu.raise(bad, Some(error_code(selector)), 0));
+    }
+    let descriptor = cpu.descriptor(bus, selector, bad)?;
+    let good = match descriptor.system() {
+        Some(system::TSS16 | system::TSS32) => !busy,
+        Some(system::TSS16_BUSY | system::TSS32_BUSY) => busy,
+        _ => false,
+    };
+    if !good {
+        return Err(cpu.raise(bad, Some(error_code(selector)), 0));
+    }
+    if !descriptor.present() {
+        return Err(cpu.segment_not_present(error_code(selector)));
+    }
+    Ok(descriptor)
+}
+
+/// IRET with NT set: back to the task that the current TSS links to.
+pub fn back(cpu: &mut Cpu, bus: &mut Bus, next_ip: u64, length: u8) -> Result<Option<Stop>, Stop> {
+    let link: u16 = cpu.read_table(bus, cpu.seg[TR].base, 0)?;
+    let descriptor = tss(cpu, bus, link, true, vector::INVALID_TSS)?;
+    switch(cpu, bus, TaskSwitch::Iret, descriptor, next_ip, length)
+}
+
+/// Switches to the task of `descriptor`. `next_ip` is where the current task goes on later. `Ok(Some(_))`: the switch
+/// is done, and the new task begins with that fault.
+pub fn switch(
+    cpu: &mut Cpu,
+    bus: &mut Bus,
+    source: TaskSwitch,
+    mut descriptor: Descriptor,
+    next_ip: u64,
+    length: u8,
+) -> Result<Option<Stop>, Stop> {
+    let target = descriptor.segment();
+    let new = layout(target.rights.kind());
+    if target.limit < new.smallest_limit {
+        return Err(cpu.invalid_tss(descriptor.error_code()));
+    }
+    intercept::task_switch(cpu, source, descriptor.selector, length)?;
+
+    let mut image = read(cpu, bus, new, &target)?;
+    let mut old_flags = cpu.flags.get();
+    if source == TaskSwitch::Iret {
+        old_flags &= !flags::NT;
+    }
+    save(cpu, bus, next_ip, old_flags)?;
+    let nested = matches!(source, TaskSwitch::Call | TaskSwitch::Gate);
+    if nested {
+        cpu.write_table(bus, target.base, 0, cpu.seg[TR].selector)?;
+        image.flags |= flags::NT;
+    } else {
+        let selector = cpu.seg[TR].selector;
+        let mut old = cpu.descriptor(bus, selector, vector::INVALID_TSS)?;
+        cpu.mark_busy(bus, &mut old, false)?;
+    }
+    if source != TaskSwitch::Iret {
+        cpu.mark_busy(bus, &mut descriptor, true)?;
+    }
+    // From here on the new task runs: what fails now is its fault.
+    cpu.seg[TR] = descriptor.segment();
+    cpu.cr0 |= bits::CR0_TS;
+    cpu.dr7 &= !DR7_LOCAL;
+    Ok(load(cpu, bus, &image).err())
+}
+
+fn read(cpu: &mut Cpu, bus: &mut Bus, layout: &Layout, tss: &Segment) -> Result<Image, Stop> {
+    let mut entry = |cpu: &mut Cpu, at: u64| -> Result<u64, Stop> {
+        Ok(if layout.width == 4 {
+            cpu.read_table::<u32>(bus, tss.base, at)? as u64
+        } else {
+            cpu.read_table::<u16>(bus, tss.base, at)? as u64
+        })
+    };
+    let wide = layout.width == 4;
+    let mut image = Image {
+        cr3: None,
+        ip: entry(cpu, layout.ip)?,
+        flags: entry(cpu, layout.flags)?,
+        registers: [0; 8],
+        segments: [0; 6],
+        ldt: entry(cpu, layout.ldt)? as u16,
+        trap: wide && entry(cpu, TRAP_AT)? & 1 != 0,
+    };
+    for (register, n) in image.registers.iter_mut().zip(0..) {
+        *register = entry(cpu, layout.registers + n * layout.width)?;
+    }
+    for (segment, n) in image.segments.iter_mut().zip(0..layout.segment_count) {
+        *segment = entry(cpu, layout.segments + n * layout.width)? as u16;
+    }
+    if wide && cpu.cr0 & CR0_PG != 0 {
+        image.cr3 = Some(entry(cpu, CR3_AT)?);
+    }
+    Ok(image)
+}
+
+/// Saves what a task switch saves of the current task: not CR3 and LDTR.
+fn save(cpu: &mut Cpu, bus: &mut Bus, ip: u64, flags: u64) -> Done {
+    let tss = cpu.seg[TR];
+    let layout = layout(tss.rights.kind());
+    let mut entry = |cpu: &mut Cpu, at: u64, value: u64| {
+        if layout.width == 4 {
+            cpu.write_table(bus, tss.base, at, value as u32)
+        } else {
+            cpu.write_table(bus, tss.base, at, value as u16)
+        }
+    };
+    entry(cpu, layout.ip, ip)?;
+    entry(cpu, layout.flags, flags)?;
+    for n in 0..8 {
+        let value = cpu.regs[n as usize];
+        entry(cpu, layout.registers + n * layout.width, value)?;
+    }
+    for (n, &index) in (0..layout.segment_count).zip(&ORDER) {
+        let selector = cpu.seg[index].selector as u64;
+        entry(cpu, layout.segments + n * layout.width, selector)?;
+    }
+    Ok(())
+}
+
+fn load(cpu: &mut Cpu, bus: &mut Bus, image: &Image) -> Done {
+    cpu.rip = image.ip;
+    cpu.flags.set(image.flags);
+    cpu.regs[..8].copy_from_slice(&image.registers);
+    for (&index, &selector) in ORDER.iter().zip(&image.segments) {
+        cpu.seg[index] = Segment::unusable(selector);
+    }
+    cpu.seg[LDTR] = Segment::unusable(image.ldt);
+    let code = image.segments[1];
+    let virtual_8086 = image.flags & flags::VM != 0;
+    cpu.cpl = if virtual_8086 { 3 } else { rpl(code) };
+    if image.trap {
+        cpu.pending_debug |= DR6_TASK_SWITCH;
+    }
+    let done = load_segments(cpu, bus, image, virtual_8086);
+    cpu.update_mode();
+    done
+}
+
+fn load_segments(cpu: &mut Cpu, bus: &mut Bus, image: &Image, virtual_8086: bool) -> Done {
+    if let Some(cr3) = image.cr3 {
+        cpu.write_cr3(bus, cr3)?;
+    }
+    if !is_null(image.ldt) {
+        let good = match cpu.find_descriptor(bus, image.ldt)? {
+            Some(ldt) if image.ldt & 4 == 0 && ldt.present() && ldt.system() == Some(system::LDT) => ldt,
+            _ => return Err(cpu.invalid_tss(error_code(image.ldt))),
+        };
+        cpu.seg[LDTR] = good.segment();
+    }
+    if virtual_8086 {
+        for (&index, &selector) in ORDER.iter().zip(&image.segments) {
+            cpu.seg[index] = Segment::virtual_8086(selector);
+        }
+        return Ok(());
+    }
+    let [extra, code, stack, data, fs, gs] = image.segments;
+    let code = code_segment(cpu, bus, code)?;
+    let stack = cpu.stack_segment(bus, stack, cpu.cpl, vector::INVALID_TSS)?;
+    cpu.seg[CS] = code;
+    cpu.seg[SS] = stack;
+    for (index, selector) in [(ES, extra), (DS, data), (FS, fs), (GS, gs)] {
+        cpu.seg[index] = cpu.data_segment(bus, selector, vector::INVALID_TSS)?;
+    }
+    cpu.check_target(&code, image.ip)
+}
+
+/// CS of the new task, which runs at its RPL.
+fn code_segment(cpu: &mut Cpu, bus: &mut Bus, selector: u16) -> Result<Segment, Stop> {
+    if is_null(selector) {
+        return Err(cpu.invalid_tss(0));
+    }
+    let mut code = cpu.descriptor(bus, selector, vector::INVALID_TSS)?;
+    let rights = code.rights();
+    let level = rpl(selector);
+    let fits = if rights.is_conforming() {
+        rights.dpl() <= level
+    } else {
+        rights.dpl() == level
+    };
+    if !rights.is_code() || !fits {
+        return Err(cpu.invalid_tss(error_code(selector)));
+    }
+    if !rights.present() {
+        return Err(cpu.segment_not_present(error_code(selector)));
+    }
+    cpu.mark_accessed(bus, &mut code)?;
+    Ok(code.segment())
+}
