@@ -7,6 +7,7 @@ import sysconfig
 
 import pytest
 
+from gdbvmx.remote.handlers.table import TABLE
 from gdbvmx.trace import events
 
 
@@ -187,3 +188,99 @@ def test_nothing_but_vmx_is_defined(gdb_on, minivisor):
     assert [line.split()[0] for line in gdb("help user-defined").splitlines() if line.startswith("vmx")] == []
     for name in ("context", "vmmap", "telescope", "monitor-vmx"):
         assert "Undefined" in gdb.error(f"help {name}")
+
+
+def test_info(at_cpuid):
+    said = at_cpuid("vmx info")
+    assert "vCPU 0: VMX root operation" in said
+    assert re.search(r"current VMCS +0x[0-9a-f]+ \(launched\)", said)
+    assert re.search(r"last exit +.*cpuid", said, re.IGNORECASE)
+    at_cpuid("vmx catch entry")
+    at_cpuid.run()
+    assert "VMX non-root operation" in at_cpuid("vmx info")
+    assert "non_root" in at_cpuid("info registers vmx_mode")
+    assert "basic=cpuid" in at_cpuid("info registers exit_reason")
+
+
+def test_translations_are_walked(at_cpuid):
+    at_cpuid("thread 2")
+    walk = at_cpuid("vmx walk $rip")
+    assert "PML4E" in walk and "EPT" in walk and re.search(r"guest-physical 0x[0-9a-f]+, physical 0x", walk)
+    ept = at_cpuid("vmx ept 0")
+    assert "EPT PML4E" in ept and "physical 0x104000" in ept
+    unmapped = at_cpuid("vmx ept 0x7000000000")
+    assert "physical" not in unmapped.splitlines()[-1] or "not" in unmapped
+    assert "invalid choice" in at_cpuid.error("vmx ept 0 --access frob")
+
+
+def test_bitmaps(at_cpuid):
+    # minivisor opens one port, 0x80, and closes one MSR, IA32_BIOS_SIGN_ID.
+    assert "0x0-0x7f, 0x81-0xffff" in at_cpuid("vmx bitmap io")
+    assert "read exits: 0x8b" in at_cpuid("vmx bitmap msr")
+
+
+def test_a_check_of_a_good_vmcs_and_of_a_bad_one(at_cpuid):
+    assert "breaks no rule" in at_cpuid("vmx check")
+    at_cpuid("vmx vmcs set guest_activity_state 7")
+    said = at_cpuid("vmx check")
+    assert "1 rule broken" in said and "guest_activity_state = 0x7" in said
+
+
+def test_why_after_an_exit(at_cpuid):
+    assert "cpuid" in at_cpuid("vmx why").lower()
+
+
+def test_a_forced_exit(gdb):
+    gdb("vmx catch exit external-interrupt")
+    said = gdb("vmx force external-interrupt vector=0x20")
+    assert "VM exit 1 will happen" in said
+    said = gdb.run()
+    assert "external-interrupt (1)" in said and "forced" in said
+    assert "0x80000020" in gdb("vmx vmcs exit_interruption_info")
+    assert "no value" in gdb.error("vmx force cpuid frob=1")
+
+
+def test_a_forced_vmfail(gdb):
+    gdb("vmx catch fail")
+    gdb("vmx force vmfail 3")
+    # The first VMX instruction with an error number to write needs a current VMCS to write it to.
+    assert "VMfailInvalid (0): forced" in gdb.run()
+    gdb("tbreak vm_run")
+    gdb.run()
+    gdb("vmx force vmfail 7")
+    assert "invalid control fields (7): forced" in gdb.run()
+    assert "no VM-instruction error 99" in gdb.error("vmx force vmfail 99")
+
+
+def test_another_stub_lacks_abilities_and_is_told_so(gdb_on, minivisor, monkeypatch):
+    monkeypatch.delitem(TABLE, b"qgdbvmx.call")
+    gdb = gdb_on(minivisor)
+    said = gdb.error("vmx exits")
+    assert "records VMX events" in said and "is not gdbvmx's" in said and "gdbvmx debug IMAGE" in said
+    gdb("tbreak main")
+    assert "main ()" in gdb.run()  # the stop hook keeps quiet
+
+
+def test_a_gdb_without_connections_in_python_asks_by_maintenance_packet(gdb):
+    gdb("python from gdbvmx.plugin.glue import connection")
+    gdb("python from gdbvmx.plugin.target.gdbvmx import GdbvmxTarget")
+    gdb("python target = GdbvmxTarget('it', connection._send_by_maintenance, connection.thread_id)")
+    assert gdb("python print(target.call('reason', name='cpuid')['number'])") == "10\n"
+    assert gdb("python print(connection._send_by_maintenance(b'qFrobnicate'))") == "None\n"
+
+
+def test_symbols_are_moved(gdb, minivisor):
+    assert "0x1000000000" in gdb(f"vmx symbols guest {minivisor} 1ul << 36")
+    assert "vm_run" in gdb("info symbol (char *)&vm_run + (1ul << 36)") or "vm_run" in gdb("info line vm_run")
+    assert "no such file" in gdb.error("vmx symbols host /nonexistent")
+
+
+def test_commands_work_after_the_machine_has_ended(gdb_on, minivisor):
+    gdb = gdb_on(minivisor, attach=False)
+    host, port = gdb.server.address
+    gdb(f"target extended-remote {host}:{port}")
+    assert "exited with code 01" in gdb.run()
+    assert "vmcall" in gdb("vmx exits")
+    # And it can run again.
+    gdb("break vm_create")
+    assert "vm_create" in gdb.run("run")

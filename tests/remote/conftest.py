@@ -28,6 +28,7 @@ class Client:
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.socket = socket.create_connection(address, timeout=10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._decoder = Decoder(1 << 20)
         self._marks: list[Mark] = []
         self._packets: list[bytes] = []

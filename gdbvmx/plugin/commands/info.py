@@ -10,7 +10,7 @@ from .base import Command, Context
 
 
 def _run(context: Context, arguments: argparse.Namespace) -> Iterator[str]:
-    yield from view.info(context.target.call("info"), context.symbol, context.style)
+    yield from view.info(context.target.call("info"), context.style)
 
 
 COMMANDS = (

@@ -41,7 +41,8 @@ def headline(event: Mapping[str, Any], symbol: Symbol) -> str:
 
 def _reason(event: Mapping[str, Any]) -> str:
     number = event.get("reason")
-    name = event.get("name") or ""
+    # A VMfailInvalid has no error number (SDM 31.2).
+    name = event.get("name") or ("VMfailInvalid" if event["kind"] == "vmfail" and not number else "")
     return f"{name} ({number})" if number is not None else name
 
 

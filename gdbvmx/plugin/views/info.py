@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Callable
+from typing import Any
 
 from .style import Style
 
+_MODES = {
+    "off": "not in VMX operation",
+    "root": "VMX root operation",
+    "non-root": "VMX non-root operation",
+}
 
-def info(state: Mapping[str, Any], symbol: Callable[[int], str], style: Style) -> Iterator[str]:
+
+def info(state: Mapping[str, Any], style: Style) -> Iterator[str]:
     memory = f"{state['memory'] >> 20} MiB"
-    yield f"{state['cpu']}, {memory} of RAM, {state['instructions']} instructions retired"
+    yield f"CPU {state['cpu']}, {memory} of RAM, {state['instructions']} instructions retired"
     for number, vcpu in enumerate(state["vcpus"]):
-        yield style.title(f"vCPU {number}")
-        for name, value in vcpu.items():
-            yield f"  {name}: {value}"
+        yield style.title(f"vCPU {number}: {_MODES[vcpu['mode']]}")
+        for name, text in _lines(vcpu):
+            yield f"  {name:<14} {text}"
+    if state["forced"]:
+        yield f"forced next: {', '.join(_forced(state['forced']))}"
+
+
+def _forced(forced: Mapping[str, int]) -> Iterator[str]:
+    numbered = {"reason": "VM exit", "error": "VM-instruction error"}
+    for name, value in forced.items():
+        yield f"{numbered[name]} {value}" if name in numbered else f"{name} {value:#x}"
+
+
+def _lines(vcpu: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if vcpu["vmxon"] is not None:
+        yield "VMXON region", f"{vcpu['vmxon']:#x}"
+        yield "current VMCS", _current(vcpu)
+        yield "active VMCSs", ", ".join(map(hex, vcpu["active"])) or "none"
+    for name in ("last_exit", "last_failure"):
+        if vcpu[name]:
+            yield name.replace("_", " "), vcpu[name]
+
+
+def _current(vcpu: Mapping[str, Any]) -> str:
+    if vcpu["current"] is None:
+        return "none"
+    return f"{vcpu['current']:#x} ({'launched' if vcpu['launched'] else 'clear'})"
