@@ -126,6 +126,10 @@ pub struct Recorded {
     pub long_mode: bool,
 }
 
+/// The longest chain that ends in a triple fault: a benign exception, one while it was delivered, one while that was,
+/// one while the double fault was (SDM vol. 3, 6.15).
+const FAULTS: usize = 4;
+
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     /// The last failure: VMfail, failed entry, refusal, abort, triple fault.
@@ -133,7 +137,7 @@ pub struct Record {
     /// The last exit: what it was, the guest's RIP, the clock.
     pub exit: Option<(Exit, u64, u64)>,
     /// The last exceptions delivered, oldest first: with RIP.
-    faults: [Option<(Fault, u64)>; 3],
+    faults: [Option<(Fault, u64)>; FAULTS],
 }
 
 impl Record {
@@ -141,7 +145,7 @@ impl Record {
     #[inline]
     pub fn fault(&mut self, fault: Fault, rip: u64) {
         self.faults.rotate_left(1);
-        self.faults[2] = Some((fault, rip));
+        self.faults[FAULTS - 1] = Some((fault, rip));
     }
 
     /// The last refusal, if the exceptions since come from it: it raised one of them.
@@ -156,7 +160,7 @@ impl Record {
         }
     }
 
-    /// The last three exceptions, oldest first.
+    /// The last exceptions, oldest first.
     pub fn faults(&self) -> impl Iterator<Item = (Fault, u64)> + '_ {
         self.faults.iter().flatten().copied()
     }
