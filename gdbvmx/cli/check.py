@@ -40,11 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"broken": decided, "undecided": [rule["id"] for rule in undecided]}))
         return _BROKEN if decided else Status.OK
+    cpu = f"CPU profile {profile.name}"
     if decided:
-        print(f"VM-entry rules broken, by the {len(values)} fields given: {len(decided)}")
+        print(f"VM-entry rules broken, by the {len(values)} fields given, on {cpu}: {len(decided)}")
         print("\n".join(explanation.rule_lines(decided)))
     else:
-        print(f"no VM-entry rule broken, by the {len(values)} fields given")
+        print(f"no VM-entry rule broken, by the {len(values)} fields given, on {cpu}")
     if undecided:
         absent = sorted({name for rule in undecided for name, _ in rule["fields"] if name not in values})
         print(f"{len(undecided)} more cannot be decided without {', '.join(absent)}")

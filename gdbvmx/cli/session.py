@@ -140,6 +140,6 @@ def _say_why(machine: Machine, vcpu: int) -> None:
         say(f"vCPU {vcpu} shut down")
         return
     first, *rest = explanation.explanation_lines(why)
-    say(f"vCPU {vcpu} shut down: {first}")
+    say(f"vCPU {vcpu}: {first}")
     for line in rest:
         say(line)

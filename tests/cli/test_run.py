@@ -70,7 +70,7 @@ def test_debug_console_is_off_unless_asked_for(gdbvmx, flat, tmp_path):
 def test_a_triple_fault_is_explained(gdbvmx, flat):
     result = gdbvmx("run", flat(UNDEFINED))
     assert result.returncode == 4
-    assert "triple fault" in result.stderr
+    assert "gdbvmx: vCPU 0: Triple fault at 0x100000" in result.stderr
     assert "#UD" in result.stderr
 
 
