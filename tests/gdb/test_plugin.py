@@ -241,15 +241,18 @@ def test_a_forced_exit(gdb):
 
 
 def test_a_forced_vmfail(gdb):
-    gdb("vmx catch fail")
-    gdb("vmx force vmfail 3")
-    # The first VMX instruction with an error number to write needs a current VMCS to write it to.
-    assert "VMfailInvalid (0): forced" in gdb.run()
     gdb("tbreak vm_run")
     gdb.run()
+    gdb("vmx catch fail")
     gdb("vmx force vmfail 7")
     assert "invalid control fields (7): forced" in gdb.run()
     assert "no VM-instruction error 99" in gdb.error("vmx force vmfail 99")
+
+
+def test_a_forced_vmfail_without_a_vmcs_has_no_number(gdb):
+    gdb("vmx catch fail")
+    gdb("vmx force vmfail 7")
+    assert "VMfailInvalid (0): forced" in gdb.run()
 
 
 def test_another_stub_lacks_abilities_and_is_told_so(gdb_on, minivisor, monkeypatch):
