@@ -17,12 +17,13 @@ guest_a_entry:
 	.size guest_a_entry, . - guest_a_entry
 
 	.text
+	/* The handlers' frames are plain ones, not signal frames: gdb shows no name of those. */
+
 	/* #GP from an RDMSR or WRMSR: counts it and steps over the two bytes. */
 	.globl guest_a_on_gp
 	.type guest_a_on_gp, @function
 guest_a_on_gp:
 	.cfi_startproc
-	.cfi_signal_frame
 	.cfi_def_cfa rsp, 6 * 8
 	.cfi_offset rip, -5 * 8
 	.cfi_offset rsp, -2 * 8
@@ -38,7 +39,6 @@ guest_a_on_gp:
 	.type guest_a_on_tick, @function
 guest_a_on_tick:
 	.cfi_startproc
-	.cfi_signal_frame
 	.cfi_def_cfa rsp, 5 * 8
 	.cfi_offset rip, -5 * 8
 	.cfi_offset rsp, -2 * 8

@@ -2,8 +2,8 @@
  * Guest B: 32-bit protected mode with PAE paging. It talks by VMCALL, asks CPUID, is interrupted by the
  * preemption timer, and writes to a page that is read-only at first.
  *
- * gdb sees an x86-64 CPU, whose stack slots are 8 bytes wide. So the call frame information of this 32-bit code
- * does not say where registers are saved but computes them, from 4-byte slots: a backtrace works here too.
+ * gdb sees an x86-64 CPU, whose stack slots are 8 bytes wide. So the call frame information of this 32-bit
+ * code does not say where registers are saved but computes them, from 4-byte slots: a backtrace works here too.
  */
 #include "protocol.h"
 
@@ -11,7 +11,7 @@
 #define PHYSICAL(linear) (linear - GUEST_B_LINEAR)
 #define TIMER_EXPIRIES 3
 
-/* DWARF: the register was value-of(CFA - offset, 4 bytes). The CFA is on the stack of the expression already. */
+/* DWARF: the register was value-of(CFA - offset, 4 bytes). The expression starts with the CFA on its stack. */
 #define DW_CFA_VAL_EXPRESSION 0x16
 #define DW_OP_LIT(n) (0x30 + n)
 #define DW_OP_MINUS 0x1c
