@@ -385,9 +385,8 @@ fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Res
     } else if cpu.rip > cpu.seg[CS].limit as u64 {
         return Err(cpu.general_protection(0));
     }
-    let physical = fetch(cpu, bus, linear)?;
+    let ram = fetch(cpu, bus, linear)?;
     let context = code.context(cpu.tlb.unique_context(), cpu.code_size);
-    let ram = bus.ram.offset(physical);
     if let Some(ram) = ram {
         let key = Key {
             ram: ram as u64,
@@ -424,8 +423,7 @@ fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Res
         Decoded::NeedsMore => {
             let mut both = bytes.to_vec();
             let next = linear.wrapping_add(PAGE) & PAGE_MASK & cpu.linear_mask;
-            let physical = fetch(cpu, bus, next)?;
-            match bus.ram.offset(physical) {
+            match fetch(cpu, bus, next)? {
                 Some(at) => both.extend(bus.ram.to_page_end(at).iter().take(15)),
                 None => both.extend([0xff; 15]),
             }
@@ -437,7 +435,13 @@ fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Res
     }
 }
 
-/// The guest- or host-physical address to fetch from.
-fn fetch(cpu: &mut Cpu, bus: &mut Bus, linear: u64) -> Result<u64, Stop> {
-    paging::translate(cpu, bus, linear, Access::fetch(cpu.tlb.privilege()))
+/// Where in RAM the instruction at `linear` lies; `None`: outside RAM.
+fn fetch(cpu: &mut Cpu, bus: &mut Bus, linear: u64) -> Result<Option<usize>, Stop> {
+    let context = cpu.tlb.context;
+    let entry = cpu.tlb.entry(linear, context);
+    if entry.fetch == linear & PAGE_MASK | context {
+        return Ok(Some((entry.ram + (linear & !PAGE_MASK)) as usize));
+    }
+    let physical = paging::translate(cpu, bus, linear, Access::fetch(cpu.tlb.privilege()))?;
+    Ok(bus.ram.offset(physical))
 }
