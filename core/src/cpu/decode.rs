@@ -79,6 +79,9 @@ static ROWS: LazyLock<Vec<Vec<Row>>> = LazyLock::new(|| {
 /// Longest block; bounds the work between two looks at anything.
 const MOST_INSNS: usize = 64;
 
+/// The most bytes that an instruction may have, prefixes included (SDM vol. 2, 2.3.11).
+const LONGEST: usize = 15;
+
 /// How decoding ended.
 pub enum Decoded {
     Block(Vec<Insn>),
@@ -104,13 +107,17 @@ pub fn block(
             break;
         }
         decoder.decode_out(&mut raw);
-        if decoder.last_error() == DecoderError::NoMoreBytes && bytes.len() - (offset as usize) < 15 {
+        if decoder.last_error() == DecoderError::NoMoreBytes && bytes.len() - (offset as usize) < LONGEST {
             if insns.is_empty() {
                 return Decoded::NeedsMore;
             }
             break;
         }
-        let (insn, ends, alone) = translate(&raw, size, base, offered, offset as u16, insns.len() as u8);
+        let (mut insn, ends, alone) = translate(&raw, size, base, offered, offset as u16, insns.len() as u8);
+        // iced takes no more bytes either, but has one error for all that is invalid.
+        if raw.is_invalid() && raw.len() == LONGEST {
+            insn.run = exec::too_long;
+        }
         if alone && !insns.is_empty() {
             break;
         }
@@ -309,4 +316,54 @@ fn address_bits(raw: &Instruction, size: CodeSize) -> u32 {
             _ => None,
         })
         .unwrap_or(size.bitness())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::exception::vector;
+    use crate::cpu::{Cpu, Stop};
+    use crate::platform::Bus;
+    use crate::vmx::profile::Profile;
+    use std::sync::Arc;
+
+    /// The exception that the first instruction of `bytes` raises.
+    fn exception(bytes: &[u8]) -> Option<u8> {
+        let mut cpu = Cpu::new(0, Arc::new(Profile::default()));
+        let offered = cpu.offered.clone();
+        let Decoded::Block(insns) = block(bytes, CodeSize::Bits32, 0, &offered, |_| false) else {
+            return None;
+        };
+        match (insns[0].run)(&mut cpu, &mut Bus::new(0x1000, 1), &insns[0]) {
+            Err(Stop::Fault) => Some(cpu.fault.event.vector),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_instruction_has_fifteen_bytes_at_most() {
+        let prefixed =
+            |prefixes: usize, opcode: &[u8]| [&vec![0x66; prefixes][..], opcode, &[0; 16]].concat();
+        assert_eq!(exception(&prefixed(14, &[0x90])), None);
+        assert_eq!(
+            exception(&prefixed(15, &[0x90])),
+            Some(vector::GENERAL_PROTECTION)
+        );
+        assert_eq!(
+            exception(&prefixed(13, &[0x0f, 0x0b])),
+            Some(vector::INVALID_OPCODE)
+        );
+        assert_eq!(
+            exception(&prefixed(14, &[0x0f, 0x0b])),
+            Some(vector::GENERAL_PROTECTION)
+        );
+    }
+
+    #[test]
+    fn an_instruction_that_ends_beyond_the_page_needs_more() {
+        let offered = Offered::by(&Profile::default());
+        let decoded = |bytes| block(bytes, CodeSize::Bits64, 0, &offered, |_| false);
+        assert!(matches!(decoded(&[0x48, 0x8b]), Decoded::NeedsMore));
+        assert!(matches!(decoded(&[0x90, 0x48, 0x8b]), Decoded::Block(insns) if insns.len() == 1));
+    }
 }

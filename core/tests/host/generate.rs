@@ -237,6 +237,12 @@ impl Generator {
                 }
             }
             if self.place(&insn, &mut case.state, random) {
+                // LOCK is an invalid opcode before most instructions.
+                if random.below(16) == 0 && case.length < 15 {
+                    case.bytes.rotate_right(1);
+                    case.bytes[0] = 0xf0;
+                    case.length += 1;
+                }
                 return (case, insn);
             }
         }
@@ -390,5 +396,5 @@ fn is_segment_or_system(insn: &Instruction) -> bool {
                 || register.is_dr()
                 || register.is_mm()
                 || register.is_st())
-    }) || insn.has_lock_prefix()
+    })
 }

@@ -69,6 +69,11 @@ pub fn undefined(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
     Err(cpu.invalid_opcode())
 }
 
+/// What has more bytes than an instruction may have is #GP.
+pub fn too_long(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
+    Err(cpu.general_protection(0))
+}
+
 impl Cpu {
     /// VEX-encoded instructions on general-purpose registers are #UD in real-address and virtual-8086 mode.
     #[inline(always)]
