@@ -1,14 +1,15 @@
 """The machine: an x86-64 processor with VMX and its platform, emulated. Written in Rust (`core/`).
 
-Addresses: *linear* ones go through the paging (and EPT) of a world; *guest-physical* ones are those of the machine's RAM
-as a hypervisor on it sees them, or of a nested guest where a method says so; the machine's own host-physical
-addresses are the same as its guest-physical ones outside VMX non-root operation.
+Addresses: *linear* ones go through the paging (and EPT) of a world; *guest-physical* ones are those of the
+machine's RAM as a hypervisor on it sees them, or of a nested guest where a method says so; the machine's
+own host-physical addresses are the same as its guest-physical ones outside VMX non-root operation.
 
-A *world* is the host of a vCPU (`vmcs=None`) or one of its guests, named by the address of its VMCS region. Registers of
-a world that is not running are its saved ones.
+A *world* is the host of a vCPU (`vmcs=None`) or one of its guests, named by the address of its VMCS region.
+Registers of a world that is not running are its saved ones.
 """
 
-from typing import Any, Iterable, Literal, TypedDict
+from collections.abc import Iterable
+from typing import Any, Literal, TypedDict
 
 __version__: str
 
@@ -27,8 +28,8 @@ class CpuProfile:
     def with_changes(
         self, name: str, msrs: dict[int, int], cpuid: dict[tuple[int, int], dict[str, int]]
     ) -> tuple[CpuProfile, list[str]]:
-        """A copy with other MSRs (by number) and CPUID registers (by leaf and subleaf: "eax" … "edx"), and a warning for
-        each capability that it promises and the core does not honour."""
+        """A copy with other MSRs (by number) and CPUID registers (by leaf and subleaf: "eax" … "edx"), and
+        a warning for each capability that it promises and the core does not honour."""
     def vmx_msrs(self) -> dict[int, int]:
         """VMX capability MSRs by number."""
     def cpuid(self, leaf: int, subleaf: int = 0) -> tuple[int, int, int, int]: ...
@@ -45,10 +46,21 @@ class Capability(TypedDict):
     """`required`, `allowed` or `forbidden` for a control; `yes` or `no` for a flag; otherwise the value."""
 
 class Stop(TypedDict, total=False):
-    """Why `Machine.run` came back. Present beside `kind`, `vcpu` and `vmcs` (the world that ran): what applies."""
+    """Why `Machine.run` came back. Present beside `kind`, `vcpu` and `vmcs` (the world that ran): what
+    applies."""
 
     kind: Literal[
-        "count", "idle", "shutdown", "breakpoint", "watch", "catch", "attention", "interrupted", "exit", "poweroff", "reset"
+        "count",
+        "idle",
+        "shutdown",
+        "breakpoint",
+        "watch",
+        "catch",
+        "attention",
+        "interrupted",
+        "exit",
+        "poweroff",
+        "reset",
     ]
     vcpu: int
     vmcs: int | None
@@ -101,7 +113,8 @@ class FieldView(TypedDict):
     changed: bool
     """Since `Machine.vmcs_seen` was last called."""
     text: list[str]
-    """What the value means, a phrase each; the names of set bits, decoded parts. Empty where the number says all."""
+    """What the value means, a phrase each; the names of set bits, decoded parts. Empty where the number
+    says all."""
 
 class FieldInfo(TypedDict):
     name: str
@@ -169,7 +182,9 @@ class Interrupter:
     def stop(self) -> None: ...
 
 class Machine:
-    def __init__(self, memory: int, cpus: int = 1, profile: CpuProfile | None = None, features: Iterable[str] = ()) -> None:
+    def __init__(
+        self, memory: int, cpus: int = 1, profile: CpuProfile | None = None, features: Iterable[str] = ()
+    ) -> None:
         """`memory` in bytes. `features`: optional devices, such as `debugcon` (port 0xE9)."""
     memory: int
     cpus: int
@@ -184,8 +199,9 @@ class Machine:
         mask_interrupts: bool = False,
         timeout: float | None = None,
     ) -> Stop:
-        """Retires at most `count` instructions (all vCPUs together, or of `vcpu` alone). The GIL is released meanwhile.
-        `leave_breakpoint`: do not stop at a breakpoint right where it starts. `timeout`: seconds of host time."""
+        """Retires at most `count` instructions (all vCPUs together, or of `vcpu` alone). The GIL is
+        released meanwhile. `leave_breakpoint`: do not stop at a breakpoint right where it starts.
+        `timeout`: seconds of host time."""
     def interrupter(self) -> Interrupter: ...
     def reset(self) -> None: ...
     def instructions(self, vcpu: int | None = None) -> int:
@@ -202,9 +218,9 @@ class Machine:
     def worlds(self) -> list[WorldInfo]: ...
     def current_world(self, vcpu: int) -> int | None: ...
     def register_names(self) -> list[tuple[str, int]]:
-        """Names and sizes in bits: rax … r15, rip, eflags, es … gs (selectors), es_base …, ldtr, tr (with _base, _limit,
-        _rights), gdtr_base, gdtr_limit, idtr_base, idtr_limit, cr0, cr2, cr3, cr4, cr8, efer, xcr0, dr0 … dr3, dr6, dr7, cpl,
-        st0 … st7, fctrl …, mxcsr, xmm0 … xmm15 (ymm0h …)."""
+        """Names and sizes in bits: rax … r15, rip, eflags, es … gs (selectors), es_base …, ldtr, tr (with
+        _base, _limit, _rights), gdtr_base, gdtr_limit, idtr_base, idtr_limit, cr0, cr2, cr3, cr4, cr8,
+        efer, xcr0, dr0 … dr3, dr6, dr7, cpl, st0 … st7, fctrl …, mxcsr, xmm0 … xmm15 (ymm0h …)."""
     def read_register(self, name: str, vcpu: int = 0, vmcs: int | None = None) -> int: ...
     def write_register(self, name: str, value: int, vcpu: int = 0, vmcs: int | None = None) -> None: ...
     def code_bits(self, vcpu: int = 0, vmcs: int | None = None) -> int:
@@ -215,35 +231,54 @@ class Machine:
         """By linear address. Raises `Error` naming the first byte that cannot be read."""
     def write_memory(self, address: int, data: bytes, vcpu: int = 0, vmcs: int | None = None) -> None: ...
     # Breakpoints: by linear address, in all worlds unless named.
-    def add_breakpoint(self, address: int, vcpu: int | None = None, vmcs: int | None = None, host: bool = False) -> None:
+    def add_breakpoint(
+        self, address: int, vcpu: int | None = None, vmcs: int | None = None, host: bool = False
+    ) -> None:
         """`vmcs`: only in this guest; `host`: only in the host's world; neither: in every world."""
-    def remove_breakpoint(self, address: int, vcpu: int | None = None, vmcs: int | None = None, host: bool = False) -> bool: ...
+    def remove_breakpoint(
+        self, address: int, vcpu: int | None = None, vmcs: int | None = None, host: bool = False
+    ) -> bool: ...
     def add_watchpoint(
-        self, address: int, length: int, kind: str, vcpu: int | None = None, vmcs: int | None = None, host: bool = False
+        self,
+        address: int,
+        length: int,
+        kind: str,
+        vcpu: int | None = None,
+        vmcs: int | None = None,
+        host: bool = False,
     ) -> None:
         """`kind`: write, read or access."""
     def remove_watchpoint(
-        self, address: int, length: int, kind: str, vcpu: int | None = None, vmcs: int | None = None, host: bool = False
+        self,
+        address: int,
+        length: int,
+        kind: str,
+        vcpu: int | None = None,
+        vmcs: int | None = None,
+        host: bool = False,
     ) -> bool: ...
     def clear_breakpoints(self) -> None:
         """All breakpoints and watchpoints go; catchpoints stay."""
     # Catchpoints on VMX events.
     def add_catch(self, kind: str, numbers: Iterable[int] | None = None) -> int:
-        """`kind`: entry, exit, fail or field; `numbers`: basic exit reasons, or VM-instruction errors and exit reasons for
-        fail, or one field encoding for field. Gives the catchpoint's number."""
+        """`kind`: entry, exit, fail or field; `numbers`: basic exit reasons, or VM-instruction errors and
+        exit reasons for fail, or one field encoding for field. Gives the catchpoint's number."""
     def delete_catch(self, number: int) -> bool: ...
     def catches(self) -> list[dict[str, Any]]: ...
     def force(self, reason: int, **fields: int) -> None:
-        """Makes a VM exit at the guest's next instruction boundary; armed while the CPU is in root mode. `fields`:
-        qualification, guest_linear, guest_physical, interruption_info, interruption_error_code, instruction_length,
-        instruction_info, vector. Raises `Error` for what the architecture does not know."""
+        """Makes a VM exit at the guest's next instruction boundary; armed while the CPU is in root mode.
+        `fields`: qualification, guest_linear, guest_physical, interruption_info, interruption_error_code,
+        instruction_length, instruction_info, vector. Raises `Error` for what the architecture does not
+        know."""
     def force_vmfail(self, error: int) -> None: ...
     def forced(self) -> dict[str, int] | None: ...
     # VMX views.
     def vmx_info(self, vcpu: int = 0) -> dict[str, Any]:
-        """mode (`root`, `non-root`, `off`), vmxon, current VMCS, launched, active VMCSs, last exit, last failure."""
+        """mode (`root`, `non-root`, `off`), vmxon, current VMCS, launched, active VMCSs, last exit, last
+        failure."""
     def vmcs(self, vcpu: int = 0, vmcs: int | None = None) -> list[FieldView]:
-        """Every field that the profile has, of the current VMCS unless one is named. Raises `Error` if there is none."""
+        """Every field that the profile has, of the current VMCS unless one is named. Raises `Error` if
+        there is none."""
     def vmcs_seen(self, vcpu: int = 0, vmcs: int | None = None) -> None:
         """Starts a new list of changes for `FieldView.changed`."""
     def read_vmcs(self, field: str, vcpu: int = 0, vmcs: int | None = None) -> int: ...
@@ -252,13 +287,16 @@ class Machine:
     def check_entry(self, vcpu: int = 0, vmcs: int | None = None) -> list[BrokenRule]:
         """Every VM-entry rule that the VMCS breaks now."""
     def why(self, vcpu: int = 0) -> Explanation | None:
-        """The last VM-entry failure, VMfail, exit, triple fault or abort in words; `None` if there was none."""
+        """The last VM-entry failure, VMfail, exit, triple fault or abort in words; `None` if there was
+        none."""
     def walk(self, address: int, vcpu: int = 0, vmcs: int | None = None, access: str = "read") -> Walk:
-        """Each level of the translation of a linear address: guest tables and EPT. `access`: read, write or execute."""
+        """Each level of the translation of a linear address: guest tables and EPT. `access`: read, write or
+        execute."""
     def walk_ept(self, address: int, vcpu: int = 0, vmcs: int | None = None, access: str = "read") -> Walk:
         """Each level of the EPT translation of a guest-physical address."""
     def bitmap(self, which: str, vcpu: int = 0, vmcs: int | None = None) -> dict[str, Any]:
-        """`msr`: {"address", "read": [(first, last)], "write": [...]}; `io`: {"a", "b", "ports": [(first, last)]}."""
+        """`msr`: {"address", "read": [(first, last)], "write": [...]}; `io`: {"a", "b", "ports": [(first,
+        last)]}."""
     # Events.
     def events(self, since: int = 0) -> list[TraceEvent]: ...
     def last_events(self, count: int, kinds: Iterable[str] = ()) -> list[TraceEvent]: ...
