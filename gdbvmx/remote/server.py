@@ -95,17 +95,23 @@ class Server:
         waiting = asyncio.ensure_future(self._clients.get())
         try:
             while self._free and not waiting.done():
-                running = asyncio.ensure_future(execution.run(execution.proceed))
-                await asyncio.wait((waiting, running), return_when=asyncio.FIRST_COMPLETED)
-                if not running.done():
-                    execution.interrupt()
-                await running
-                execution.forget_interrupt()
+                await self._run_until(waiting)
                 if execution.ending is not None:
                     return None
             return await waiting
         finally:
             waiting.cancel()
+
+    async def _run_until(self, waiting: asyncio.Future[_Client]) -> None:
+        """Runs the machine until there is a client, or it stops by itself."""
+        execution = self._debuggee.execution
+        running = asyncio.ensure_future(execution.run(execution.proceed))
+        try:
+            await asyncio.wait((waiting, running), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            execution.interrupt()
+            await running
+            execution.forget_interrupt()
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._busy:

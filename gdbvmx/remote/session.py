@@ -19,7 +19,7 @@ from .debuggee import Debuggee
 from .execution import Execution, Halt
 from .packets import Decoder, Mark, Packet, frame
 from .registers import RegisterFile
-from .stop_reply import shut_down, stop_reply
+from .stop_reply import GONE, shut_down, stop_reply
 from .threads import ALL, ANY, Threads, World
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Session:
         self.physical = False
         """Addresses in memory packets are physical (`Qqemu.PhyMemMode`)."""
         self.end: End | None = None
+        self.gone = False
+        """The client was told that the machine has left: for it there are no threads any more."""
         self.acknowledge = True
         self.halt = debuggee.last_halt()
         self._general = self.halt.world
@@ -109,16 +111,20 @@ class Session:
 
     async def resume(self, work: Callable[[], Halt]) -> bytes:
         """Runs the machine by `work`, one of Execution's, and gives the stop reply."""
-        if self.execution.ending is not None:
-            return shut_down()
+        ended = self.execution.ending
+        if ended is not None:
+            self.gone = True
+            return shut_down() if ended["kind"] == "shutdown" else stop_reply(self, self.halt)
         self.halt = self.debuggee.halt = await self.execution.run(work)
         self._general = self.halt.world
+        self.gone = self.halt.kind in GONE
         return stop_reply(self, self.halt)
 
     def restart(self) -> None:
         """Starts the machine anew."""
         self.execution.restart()
         self.end = None
+        self.gone = False
         self.halt = self.debuggee.halt = self.debuggee.first_halt()
         self._general = self.halt.world
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _NONE, _SIGINT, _SIGTRAP, _SIGABRT = 0, 2, 5, 6
 # No trap for a catchpoint: in the middle of `next`, gdb would take it for one of its steps and go on.
 _SIGNALS = {"catch": _NONE, "interrupted": _SIGINT, "shutdown": _SIGABRT}
+# The machine has left, by its own will; after a triple fault it is still there to be looked at.
+GONE = frozenset(("exit", "poweroff", "reset"))
 _WATCHES = {"write": b"watch", "read": b"rwatch", "access": b"awatch"}
 # Sent with each stop, since gdb always wants them: the frame.
 _EXPEDITED = ("rbp", "rsp", "rip")

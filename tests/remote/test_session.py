@@ -273,6 +273,9 @@ def test_the_machine_is_started_anew(serve, connect):
     client = connect(serve(EXITS))
     client.ask(b"!")
     assert client.ask(b"c") == b"W2b"
+    assert client.ask(b"qfThreadInfo") == b"l"
+    assert read_object(client, "threads") == b"<threads/>"
+    assert client.ask(b"c") == b"W2b"
     assert client.ask(b"vRun;").startswith(b"T05")
     assert read_register(client, "rip") == CODE
     assert client.ask(b"c") == b"W2b"

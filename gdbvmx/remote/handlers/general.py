@@ -65,6 +65,7 @@ def kill(session: Session, arguments: bytes) -> None:
 @packet(b"vKill")
 def kill_process(session: Session, arguments: bytes) -> bytes:
     session.end = End.KILLED
+    session.gone = True
     return b"OK"
 
 

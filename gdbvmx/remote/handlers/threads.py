@@ -22,7 +22,7 @@ def select(session: Session, arguments: bytes) -> bytes:
 @packet(b"T")
 def alive(session: Session, arguments: bytes) -> bytes:
     thread = thread_id(arguments)
-    if thread not in session.threads.names():
+    if session.gone or thread not in session.threads.names():
         raise PacketError(f"there is no thread {thread} now")
     return b"OK"
 
@@ -34,6 +34,8 @@ def current(session: Session, arguments: bytes) -> bytes:
 
 @packet(b"qfThreadInfo")
 def first_threads(session: Session, arguments: bytes) -> bytes:
+    if session.gone:
+        return b"l"
     return b"m" + b",".join(b"%x" % thread for thread in sorted(session.threads.names()))
 
 

@@ -33,7 +33,7 @@ def _executable(session: Session, annex: bytes) -> bytes:
 
 _OBJECTS: dict[bytes, Callable[[Session, bytes], bytes]] = {
     b"features": _features,
-    b"threads": lambda session, annex: session.threads.as_xml(),
+    b"threads": lambda session, annex: session.threads.as_xml() if not session.gone else b"<threads/>",
     b"memory-map": lambda session, annex: _MEMORY_MAP,
     b"exec-file": _executable,
 }
