@@ -20,6 +20,8 @@ pub mod run;
 pub mod segment;
 pub mod stack;
 pub mod task;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -9,7 +9,6 @@ use crate::cpu::insn::Insn;
 use crate::cpu::{Cpu, Done};
 use crate::mmu::paging::{self, Access};
 use crate::platform::Bus;
-use crate::vmx::cpuid_features::{feature, Feature};
 use crate::vmx::intercept::{self, Plain};
 
 fn nothing(_: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
@@ -22,19 +21,10 @@ fn write_back<const INVD: bool>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done
 }
 
 /// CLFLUSH and its kin fault as the load of a byte does.
-fn flush_line(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, needs: Feature) -> Done {
-    if !cpu.profile.has(needs) {
-        return Err(cpu.invalid_opcode());
-    }
+fn flush_line(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     let ea = cpu.ea(insn);
     let linear = cpu.linear(insn.seg, ea, 1, false)?;
     paging::translate(cpu, bus, linear, Access::read(cpu.tlb.privilege())).map(|_| ())
-}
-
-macro_rules! line {
-    ($needs:ident) => {
-        |_| Some(|cpu, bus, insn| flush_line(cpu, bus, insn, feature::$needs))
-    };
 }
 
 pub static ROWS: Group = &[
@@ -48,9 +38,9 @@ pub static ROWS: Group = &[
     (Mn::Prefetcht0, |_| Some(nothing), Flow::Next),
     (Mn::Prefetcht1, |_| Some(nothing), Flow::Next),
     (Mn::Prefetcht2, |_| Some(nothing), Flow::Next),
-    (Mn::Clflush, line!(CLFSH), Flow::Next),
-    (Mn::Clflushopt, line!(CLFLUSHOPT), Flow::Next),
-    (Mn::Clwb, line!(CLWB), Flow::Next),
+    (Mn::Clflush, |_| Some(flush_line), Flow::Next),
+    (Mn::Clflushopt, |_| Some(flush_line), Flow::Next),
+    (Mn::Clwb, |_| Some(flush_line), Flow::Next),
     (Mn::Invd, |_| Some(write_back::<true>), Flow::Next),
     (Mn::Wbinvd, |_| Some(write_back::<false>), Flow::Next),
 ];

@@ -12,7 +12,6 @@ use crate::cpu::insn::{Handler, Insn, Source, M, R0};
 use crate::cpu::int::Int;
 use crate::cpu::{Cpu, Done, Stop, RAX, RCX, RDX};
 use crate::platform::Bus;
-use crate::vmx::cpuid_features::feature;
 use crate::vmx::intercept::{self, Optional, Plain};
 
 /// What only CPL 0 may do: #GP(0) elsewhere.
@@ -205,7 +204,7 @@ fn invlpg(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
 }
 
 fn invpcid<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
-    if !intercept::offered(cpu, Optional::Invpcid) || !cpu.profile.has(feature::INVPCID) {
+    if !intercept::offered(cpu, Optional::Invpcid) {
         return Err(cpu.invalid_opcode());
     }
     check_supervisor(cpu)?;
@@ -275,7 +274,7 @@ fn xsetbv(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
 }
 
 fn access_flag<const SET: bool>(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
-    if cpu.cpl != 0 || !cpu.profile.has(feature::SMAP) {
+    if cpu.cpl != 0 {
         return Err(cpu.invalid_opcode());
     }
     if SET {

@@ -8,7 +8,6 @@ use crate::cpu::decode::{Flow, Group};
 use crate::cpu::insn::Insn;
 use crate::cpu::{Cpu, Done, RAX, RBX, RCX, RDX};
 use crate::platform::Bus;
-use crate::vmx::cpuid_features::feature;
 use crate::vmx::intercept::{self, Optional, Plain};
 
 /// IA32_APIC_BASE.EN, and CPUID.1:EDX's bit that follows it.
@@ -44,7 +43,7 @@ fn rdtsc(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
 }
 
 fn rdtscp(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
-    if !cpu.profile.has(feature::RDTSCP) || !intercept::offered(cpu, Optional::Rdtscp) {
+    if !intercept::offered(cpu, Optional::Rdtscp) {
         return Err(cpu.invalid_opcode());
     }
     check_time_stamp(cpu)?;
@@ -55,7 +54,7 @@ fn rdtscp(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
 }
 
 fn rdpid(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
-    if !cpu.profile.has(feature::RDPID) || !intercept::offered(cpu, Optional::Rdpid) {
+    if !intercept::offered(cpu, Optional::Rdpid) {
         return Err(cpu.invalid_opcode());
     }
     cpu.set_reg(insn.r[0], cpu.msr.tsc_aux & 0xffff_ffff);

@@ -1,0 +1,140 @@
+//! Real-address and virtual-8086 mode.
+
+use super::*;
+use crate::cpu::exception::vector::*;
+use crate::cpu::segment::{FS, GS};
+use crate::cpu::{CodeSize, RAX};
+
+#[test]
+fn real_mode_delivers_through_the_vectors_without_error_codes() {
+    let mut bench = Bench::real();
+    bench.cpu.flags.set(flags::IF | flags::CF);
+    bench.run(&[0xcd, 0x21]);
+    assert_eq!((bench.cpu.seg[CS].base, bench.cpu.rip), (0, 0x600 + 16 * 0x21));
+    assert_eq!(bench.stack::<2, 3>(), [2, 0x100, flags::IF | flags::CF | 2]);
+    assert_eq!(bench.cpu.flags.get(), flags::CF | 2);
+    // IRET.
+    bench.run(&[0xcf]);
+    assert_eq!(
+        (bench.cpu.seg[CS].selector, bench.cpu.rip, bench.cpu.regs[RSP]),
+        (0x100, 2, 0x1000)
+    );
+    assert!(bench.cpu.flags.has(flags::IF));
+}
+
+#[test]
+fn a_segment_loaded_in_real_mode_keeps_the_limit_of_protected_mode() {
+    let mut bench = Bench::real();
+    bench.cpu.seg[DS].limit = 0xffff_ffff;
+    bench.cpu.update_mode();
+    bench.cpu.regs[RAX] = 0x200;
+    bench.run(&[0x8e, 0xd8]);
+    assert_eq!(
+        (bench.cpu.seg[DS].base, bench.cpu.seg[DS].limit),
+        (0x2000, 0xffff_ffff)
+    );
+    // MOV AL, [EAX]: beyond 64 KiB.
+    bench.cpu.regs[RAX] = 0x2_0000;
+    bench.run(&[0x67, 0x8a, 0x00]);
+    assert_eq!(bench.cpu.rip, 5);
+}
+
+#[test]
+fn the_way_into_protected_mode() {
+    let mut bench = Bench::real();
+    bench.tables(0x00cf_9b00_0000_ffff);
+    bench.cpu.regs[RAX] = bench.cpu.cr0 | CR0_PE;
+    // MOV CR0, EAX; JMP FAR CODE0:0x1_0000 with a 32-bit offset.
+    bench.run(&[0x0f, 0x22, 0xc0]);
+    assert_eq!(bench.cpu.code_size, CodeSize::Bits16);
+    bench.run(&[0x66, 0xea, 0, 0, 1, 0, 8, 0]);
+    assert_eq!((bench.cpu.code_size, bench.cpu.rip), (CodeSize::Bits32, CODE));
+}
+
+/// A virtual-8086 program at 0x1000:0 with its stack at 0x800:0x1000, entered by IRET.
+fn virtual_8086(flags: u64) -> Bench {
+    let mut bench = Bench::protected();
+    let frame = [
+        0x400,
+        0x500,
+        0x300,
+        0x200,
+        0x800,
+        0x1000,
+        flags | flags::VM | 2,
+        0x1000,
+        0,
+    ];
+    for value in frame {
+        bench.cpu.regs[RSP] -= 4;
+        bench.store::<4>(bench.cpu.regs[RSP], value);
+    }
+    bench.run(&[0xcf]);
+    bench
+}
+
+#[test]
+fn iret_enters_virtual_8086_mode() {
+    let bench = virtual_8086(flags::IF);
+    let cpu = &bench.cpu;
+    assert!(cpu.virtual_8086());
+    assert_eq!((cpu.cpl, cpu.code_size, cpu.rip), (3, CodeSize::Bits16, 0));
+    let selectors = [CS, SS, ES, DS, FS, GS].map(|index| cpu.seg[index].selector);
+    assert_eq!(selectors, [0x1000, 0x800, 0x200, 0x300, 0x500, 0x400]);
+    assert_eq!(cpu.seg[DS].base, 0x3000);
+}
+
+#[test]
+fn an_exception_leaves_virtual_8086_mode_with_every_segment_on_the_stack() {
+    let mut bench = virtual_8086(0);
+    bench.run(&[0x0f, 0x0b]);
+    bench.assert_in(INVALID_OPCODE);
+    assert_eq!(bench.cpu.regs[RSP], INNER_STACK - 36);
+    let expected = [
+        0,
+        0x1000,
+        flags::VM | flags::RF | 2,
+        0x1000,
+        0x800,
+        0x200,
+        0x300,
+        0x500,
+        0x400,
+    ];
+    assert_eq!(bench.stack::<4, 9>(), expected);
+    assert!(!bench.cpu.virtual_8086());
+    assert_eq!(bench.cpu.seg[DS].selector, 0);
+}
+
+#[test]
+fn virtual_8086_programs_need_iopl_3_for_int_n() {
+    let mut bench = virtual_8086(0);
+    assert_eq!(bench.fault(&[0xcd, 0x40], GENERAL_PROTECTION), 0);
+    let mut bench = virtual_8086(flags::IOPL);
+    bench.gate(0x40, USER_GATE);
+    bench.run(&[0xcd, 0x40]);
+    bench.assert_in(0x40);
+    // CLI, too.
+    let mut bench = virtual_8086(0);
+    assert_eq!(bench.fault(&[0xfa], GENERAL_PROTECTION), 0);
+}
+
+#[test]
+fn vme_redirects_int_n_to_the_program_with_vif_as_its_if() {
+    let mut bench = virtual_8086(flags::VIF);
+    bench.cpu.cr4 |= CR4_VME;
+    bench.cpu.seg[TR].limit = 0x200;
+    bench.store::<2>(TSS + 0x66, 0x100);
+    bench.store::<4>(0x40 * 4, 0x1234_5678);
+    bench.run(&[0xcd, 0x40]);
+    assert_eq!((bench.cpu.seg[CS].selector, bench.cpu.rip), (0x1234, 0x5678));
+    assert!(bench.cpu.virtual_8086() && !bench.cpu.flags.has(flags::VIF));
+    assert_eq!(bench.stack::<2, 3>(), [2, 0x1000, flags::IOPL | flags::IF | 2]);
+    // The redirection bit set: the monitor's, by #GP.
+    let mut bench = virtual_8086(0);
+    bench.cpu.cr4 |= CR4_VME;
+    bench.cpu.seg[TR].limit = 0x200;
+    bench.store::<2>(TSS + 0x66, 0x100);
+    bench.store::<1>(TSS + 0x100 - 32 + 8, 1);
+    assert_eq!(bench.fault(&[0xcd, 0x40], GENERAL_PROTECTION), 0);
+}
