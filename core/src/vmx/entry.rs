@@ -169,7 +169,9 @@ fn go(cpu: &mut Cpu, bus: &mut Bus, launch_rip: u64, modes: Modes) {
     let address = vmcs.address;
     let info = vmcs.get(field::ENTRY_INTERRUPTION_INFO);
     let timer = vmcs.get(field::GUEST_PREEMPTION_TIMER_VALUE);
-    if controls.pin & pin::ACTIVATE_PREEMPTION_TIMER != 0 {
+    // In the wait-for-SIPI state it never exits (SDM vol. 3, 26.5.1).
+    let waits = cpu.activity == Activity::WaitForSipi;
+    if controls.pin & pin::ACTIVATE_PREEMPTION_TIMER != 0 && !waits {
         // It counts each time that a bit of the TSC changes (SDM vol. 3, 26.5.1).
         let shift = cpu.profile.capabilities().preemption_timer_shift();
         let tsc = cpu.tsc(bus);
