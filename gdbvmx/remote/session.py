@@ -45,7 +45,6 @@ class Session:
     ) -> None:
         self.debuggee = debuggee
         self.client_features: frozenset[bytes] = frozenset()
-        self.extended = False
         self.physical = False
         """Addresses in memory packets are physical (`Qqemu.PhyMemMode`)."""
         self.end: End | None = None

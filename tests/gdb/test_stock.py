@@ -93,3 +93,31 @@ def test_ctrl_c(gdb):
     gdb.mi("-exec-interrupt")
     gdb.wait()
     assert "main ()" in gdb("frame")
+
+
+def test_guest_physical_memory_by_qemus_packets(gdb):
+    gdb("break guest_a_main")
+    gdb.run()
+    linear = gdb("output/x *(unsigned long *)0x40000000")
+    assert "access memory" in gdb.error("output *(char *)0xfee00000")
+    gdb("maintenance packet Qqemu.PhyMemMode:1")
+    gdb("maintenance flush dcache")
+    # minivisor maps guest-physical 0, where guest A begins, to linear 0x40000000 of the guest.
+    assert gdb("output/x *(unsigned long *)0") == linear
+    gdb("maintenance packet Qqemu.PhyMemMode:0")
+    gdb("maintenance flush dcache")
+    assert gdb("output/x *(unsigned long *)0x40000000") == linear
+
+
+def test_a_breakpoint_for_one_world(gdb):
+    gdb("break guest_a_entry")
+    gdb.run()
+    gdb("delete")
+    # Both guests exit to it, but only the host's world is at that address.
+    gdb("break vm_exit thread 1")
+    assert "Breakpoint 2, vm_enter" in gdb.run()
+    assert gdb.machine.core.current_world(0) is None
+    gdb("delete")
+    gdb("break say thread 1")
+    gdb("tbreak guest_b_entry")
+    assert "guest_b_entry" in gdb.run()  # guest A has said much, and was not stopped

@@ -164,6 +164,8 @@ def test_a_step_is_one_instruction(client):
         assert read_register(client, "rax") == count
     assert client.ask(b"s").startswith(b"T05")
     assert read_register(client, "rip") == CODE
+    assert client.ask(b"S05;1002").startswith(b"T05")
+    assert read_register(client, "rip") == CODE + 3
 
 
 def test_a_range_is_stepped_through(client):
@@ -276,6 +278,7 @@ def test_the_machine_is_started_anew(serve, connect):
     assert client.ask(b"qfThreadInfo") == b"l"
     assert read_object(client, "threads") == b"<threads/>"
     assert client.ask(b"c") == b"W2b"
+    assert client.ask(b"vRun;;61") == b"E01"  # arguments
     assert client.ask(b"vRun;").startswith(b"T05")
     assert read_register(client, "rip") == CODE
     assert client.ask(b"c") == b"W2b"

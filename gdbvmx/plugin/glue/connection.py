@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import gdb
 
@@ -51,16 +53,28 @@ def _find(connection: gdb.TargetConnection | None) -> Target:
 
 def _sender(connection: gdb.RemoteTargetConnection) -> Send:
     def send(packet: bytes) -> bytes | None:
-        answer = connection.send_packet(packet)
-        return answer or None
+        with _patience():
+            return connection.send_packet(packet) or None
 
     return send
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """A long trace takes longer to count than the 2 seconds that gdb waits for an answer."""
+    before = gdb.parameter("remotetimeout")
+    gdb.execute(f"set remotetimeout {max(before, 60)}", to_string=True)
+    try:
+        yield
+    finally:
+        gdb.execute(f"set remotetimeout {before}", to_string=True)
 
 
 def _send_by_maintenance(packet: bytes) -> bytes | None:
     """For a gdb before 12, which has no connections in Python."""
     try:
-        text = gdb.execute(f"maintenance packet {packet.decode('ascii')}", to_string=True)
+        with _patience():
+            text = gdb.execute(f"maintenance packet {packet.decode('ascii')}", to_string=True)
     except gdb.error:
         return None
     found = re.search(r'received: "([0-9a-f]*)"', text)

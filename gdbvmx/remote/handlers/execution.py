@@ -37,14 +37,32 @@ def resume(session: Session, arguments: bytes) -> bytes | Awaitable[bytes]:
     return session.resume(partial(session.execution.proceed, _only_vcpu(session, going)))
 
 
-@packet(b"c", b"C")
+@packet(b"c")
 def go_on(session: Session, arguments: bytes) -> Awaitable[bytes]:
+    _set_rip(session, arguments)
     return session.resume(session.execution.proceed)
 
 
-@packet(b"s", b"S")
+@packet(b"C")
+def go_on_with_signal(session: Session, arguments: bytes) -> Awaitable[bytes]:
+    return go_on(session, arguments.partition(b";")[2])
+
+
+@packet(b"s")
 def step(session: Session, arguments: bytes) -> Awaitable[bytes]:
+    _set_rip(session, arguments)
     return session.resume(partial(session.execution.step, session.world))
+
+
+@packet(b"S")
+def step_with_signal(session: Session, arguments: bytes) -> Awaitable[bytes]:
+    return step(session, arguments.partition(b";")[2])
+
+
+def _set_rip(session: Session, address: bytes) -> None:
+    """The old packets can say where to go on."""
+    if address:
+        session.machine.write_register("rip", number(address), *session.world)
 
 
 def _step(session: Session, world: World, action: _Action) -> Awaitable[bytes]:

@@ -36,7 +36,7 @@ def start_no_ack_mode(session: Session, arguments: bytes) -> bytes:
 
 @packet(b"!")
 def extend(session: Session, arguments: bytes) -> bytes:
-    session.extended = True
+    """Extended mode: the client may start the machine anew. It always may."""
     return b"OK"
 
 
@@ -78,10 +78,12 @@ def attach(session: Session, arguments: bytes) -> bytes:
 @packet(b"vRun")
 def run(session: Session, arguments: bytes) -> bytes:
     """Starts the machine anew. Its image is the server's: a file name must be left out or the same."""
-    wanted = unhex(arguments.removeprefix(b";").split(b";")[0])
+    wanted, *words = map(unhex, arguments.removeprefix(b";").split(b";"))
     have = session.debuggee.executable
     if wanted and have is not None and wanted != bytes(have):
         raise PacketError(f"cannot run {wanted.decode('utf-8', 'replace')}: this server has {have}")
+    if any(words):
+        raise PacketError("the image's command line is the server's: gdbvmx takes it with --append")
     session.restart()
     return stop_reply(session, session.halt)
 
