@@ -170,7 +170,14 @@ rules! {
             found(c, f[0]), u8::from(c.ia32e_guest()), c.get(GUEST_CS_ACCESS_RIGHTS) >> 13 & 1
         ),
     };
-    "guest.rip.canonical", [GUEST_RIP] if IF_64_BIT_CODE, CANONICAL;
+    // Less than canonical: the last byte below the gap may have run, so bit N-1 may differ from those above it.
+    "guest.rip.canonical", [GUEST_RIP] if IF_64_BIT_CODE, Check {
+        holds: |c, f| matches!((c.get(f[0]) as i64) >> c.environment.linear_address_width, 0 | -1),
+        words: |c, f| format!(
+            "{}; bits 63:{1} must be all 0 or all 1, as linear addresses have {1} bits",
+            found(c, f[0]), c.environment.linear_address_width
+        ),
+    };
     "guest.rflags.reserved", [GUEST_RFLAGS], Check {
         holds: |c, f| c.get(f[0]) & RFLAGS_RESERVED == 0,
         words: |c, f| format!(
