@@ -1,10 +1,10 @@
-//! Our processor: 64-bit mode at privilege level 3, paging on, nothing else.
+//! Our processor: 64-bit or compatibility mode at privilege level 3, paging on, nothing else.
 
 use std::sync::Arc;
 
 use _core::cpu::block::CodeCache;
 use _core::cpu::run::{turn, Turn};
-use _core::cpu::segment::{Rights, CS, SS, TR};
+use _core::cpu::segment::{Rights, CS, DS, ES, SS, TR};
 use _core::cpu::{bits, Cpu};
 use _core::platform::Bus;
 use _core::vmx::cpuid_features;
@@ -22,6 +22,9 @@ const GDT: u64 = 0x400;
 const TSS: u64 = 0x800;
 /// Handlers that are never reached: vector `n`'s is `n` bytes further.
 const HANDLERS: u64 = 0x7000_0000;
+
+const CODE_64: Rights = Rights(0xa0fb);
+const CODE_32: Rights = Rights(0xc0fb);
 
 pub struct Emulated {
     fresh: Cpu,
@@ -72,9 +75,14 @@ impl Emulated {
         cpu.cr3 = TABLES;
         cpu.efer = bits::EFER_LME | bits::EFER_LMA | bits::EFER_NXE;
         cpu.cpl = 3;
-        cpu.seg[CS].rights = Rights(0xa0fb);
-        cpu.seg[CS].base = 0;
-        cpu.seg[SS].rights = Rights(0xc0f3);
+        cpu.seg[CS].rights = CODE_64;
+        for segment in [CS, SS, DS, ES] {
+            cpu.seg[segment].base = 0;
+            cpu.seg[segment].limit = 0xffff_ffff;
+        }
+        for segment in [SS, DS, ES] {
+            cpu.seg[segment].rights = Rights(0xc0f3);
+        }
         cpu.idtr.base = SYSTEM;
         cpu.idtr.limit = 0x1ff;
         cpu.gdtr.base = SYSTEM + GDT;
@@ -102,6 +110,8 @@ impl Emulated {
         self.write(CODE + ENTRY, &case.bytes[..case.length]);
         self.write(WINDOW, &case.memory);
         let cpu = &mut self.cpu;
+        cpu.seg[CS].rights = if case.bitness == 32 { CODE_32 } else { CODE_64 };
+        cpu.update_mode();
         cpu.regs[..16].copy_from_slice(&case.state.regs);
         cpu.ymm = case.state.ymm;
         cpu.mxcsr = case.state.mxcsr as u32;

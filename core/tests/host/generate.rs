@@ -122,6 +122,7 @@ pub struct Generator {
 const LEFT_OUT: &[Mnemonic] = &[
     // Any flag that software may set, TF among them; any amount of stack.
     Mnemonic::Popf,
+    Mnemonic::Popfd,
     Mnemonic::Popfq,
     Mnemonic::Enter,
     // Depend on the processor's make: approximations, time, random numbers, identity, system registers.
@@ -148,6 +149,10 @@ const LEFT_OUT: &[Mnemonic] = &[
     Mnemonic::Rdgsbase,
     Mnemonic::Wrfsbase,
     Mnemonic::Wrgsbase,
+    Mnemonic::Lds,
+    Mnemonic::Les,
+    Mnemonic::Bound,
+    Mnemonic::Into,
     Mnemonic::Xgetbv,
     Mnemonic::Rdpmc,
     Mnemonic::Lfs,
@@ -178,7 +183,7 @@ impl Generator {
         Generator { known }
     }
 
-    fn bytes(&self, random: &mut Random) -> Vec<u8> {
+    fn bytes(&self, random: &mut Random, bitness: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         match random.below(8) {
             0..=1 => bytes.push(0x66),
@@ -192,7 +197,7 @@ impl Generator {
             let map = random.pick(&[2u8, 2, 3]);
             bytes.extend([0xc4, random.next() as u8 & 0xe0 | map, random.next() as u8 & !4]);
         } else {
-            if random.below(2) == 0 {
+            if bitness == 64 && random.below(2) == 0 {
                 bytes.push(0x40 | random.next() as u8 & 15);
             }
             match random.below(10) {
@@ -216,15 +221,16 @@ impl Generator {
     }
 
     /// A case whose memory accesses lie within the window.
-    pub fn case(&self, random: &mut Random) -> (Case, Instruction) {
+    pub fn case(&self, random: &mut Random, bitness: u32) -> (Case, Instruction) {
         loop {
-            let bytes = self.bytes(random);
+            let bytes = self.bytes(random, bitness);
             let mut insn = Instruction::default();
-            Decoder::with_ip(64, &bytes, CODE + ENTRY, DecoderOptions::NONE).decode_out(&mut insn);
+            Decoder::with_ip(bitness, &bytes, CODE + ENTRY, DecoderOptions::NONE).decode_out(&mut insn);
             if !self.known.contains(&insn.mnemonic()) || is_segment_or_system(&insn) {
                 continue;
             }
             let mut case = Case {
+                bitness,
                 bytes: [0; 15],
                 length: insn.len(),
                 state: self.state(random),
@@ -236,7 +242,11 @@ impl Generator {
                     word.copy_from_slice(&value.to_le_bytes());
                 }
             }
-            if self.place(&insn, &mut case.state, random) {
+            let placed = self.place(&insn, &mut case.state, random);
+            if bitness == 32 {
+                case.state.regs = case.state.regs.map(|value| value & 0xffff_ffff);
+            }
+            if placed {
                 // LOCK is an invalid opcode before most instructions.
                 if random.below(16) == 0 && case.length < 15 {
                     case.bytes.rotate_right(1);

@@ -131,7 +131,7 @@ fn same(ours: &Outcome, theirs: &Outcome, flags: u64) -> bool {
 }
 
 fn describe(case: &Case, ours: &Outcome, theirs: &Outcome) -> String {
-    let mut text = format!("{:02x?}\n", &case.bytes[..case.length]);
+    let mut text = format!("{} bits, {:02x?}\n", case.bitness, &case.bytes[..case.length]);
     let (Outcome::Completed(ours), Outcome::Completed(theirs)) = (ours, theirs) else {
         let brief = |outcome: &Outcome| match outcome {
             Outcome::Fault(vector, mxcsr) => format!("exception {vector}, mxcsr {mxcsr:x}"),
@@ -199,8 +199,9 @@ fn instructions_do_what_the_host_does() {
     let generator = Generator::new();
     let mut seen: BTreeMap<Code, u64> = BTreeMap::new();
     let mut wrong: BTreeMap<Code, (u64, String)> = BTreeMap::new();
-    for _ in 0..cases {
-        let (case, insn) = generator.case(&mut random);
+    for number in 0..cases {
+        let bitness = if number % 4 == 0 { 32 } else { 64 };
+        let (case, insn) = generator.case(&mut random, bitness);
         if only
             .as_ref()
             .is_some_and(|only| !format!("{:?}", insn.mnemonic()).eq_ignore_ascii_case(only))

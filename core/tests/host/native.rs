@@ -16,6 +16,12 @@ const STATE_IN: u64 = CONTEXT;
 const STATE_OUT: u64 = CONTEXT + 0x400;
 const HOST_RSP: u64 = CONTEXT + 0x800;
 const HOST_MXCSR: u64 = CONTEXT + 0x808;
+/// The far pointer to `ENTRY` in a code segment of 32 bits.
+const ENTRY_32: u64 = CONTEXT + 0x810;
+/// Linux's selectors in user mode.
+const CODE_32: u16 = 0x23;
+const CODE_64: u16 = 0x33;
+const DATA_SEGMENT: u8 = 0x2b;
 const YMM: u64 = 128;
 const FLAGS: u64 = YMM + 512;
 const MXCSR: u64 = FLAGS + 8;
@@ -26,6 +32,9 @@ extern "C" fn on_signal(signal: i32, _: *mut libc::siginfo_t, context: *mut libc
     let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
     registers[libc::REG_RIP as usize] = RESUME.load(Ordering::SeqCst) as i64;
     registers[libc::REG_EFL as usize] &= !0x40100;
+    // A fault in compatibility mode goes on in 64-bit mode.
+    let selectors = &mut registers[libc::REG_CSGSFS as usize];
+    *selectors = *selectors & !0xffff | CODE_64 as i64;
 }
 
 /// Machine code under construction.
@@ -102,6 +111,8 @@ impl Native {
         // PUSH of RBX, RBP, R12 to R15.
         prologue.bytes(&[0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57]);
         prologue.absolute(&[0x48, 0x89], 4, HOST_RSP);
+        // DS and ES are null in 64-bit mode, and must be there in 32-bit mode.
+        prologue.bytes(&[0xb8, DATA_SEGMENT, 0, 0, 0, 0x8e, 0xd8, 0x8e, 0xc0]);
         prologue.absolute(&[0x0f, 0xae], 3, HOST_MXCSR);
         prologue.vectors(0x10, STATE_IN);
         prologue.absolute(&[0x0f, 0xae], 2, STATE_IN + MXCSR);
@@ -124,17 +135,32 @@ impl Native {
     }
 
     pub fn run(&self, case: &Case) -> Outcome {
-        let start = CODE + ENTRY - self.prologue.0.len() as u64;
+        let compatibility = case.bitness == 32;
+        // In compatibility mode the instruction stands between two far jumps.
+        let mut entry = Code::default();
+        let mut back = Code::default();
         let after = CODE + ENTRY + case.length as u64;
+        let mut epilogue = after;
+        if compatibility {
+            entry.absolute(&[0xff], 5, ENTRY_32);
+            epilogue += 7;
+            back.bytes(&[0xea]).bytes(&(epilogue as u32).to_le_bytes());
+            back.bytes(&CODE_64.to_le_bytes());
+        }
+        let start = CODE + ENTRY - (self.prologue.0.len() + entry.0.len()) as u64;
         SIGNAL.store(0, Ordering::SeqCst);
-        RESUME.store(after, Ordering::SeqCst);
+        RESUME.store(epilogue, Ordering::SeqCst);
         let put = |bytes: &[u8], at: u64| {
             // SAFETY: `at` and the bytes lie within the pages that `new` mapped.
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len()) }
         };
         put(&self.prologue.0, start);
+        put(&entry.0, CODE + ENTRY - entry.0.len() as u64);
+        put(&((CODE + ENTRY) as u32).to_le_bytes(), ENTRY_32);
+        put(&CODE_32.to_le_bytes(), ENTRY_32 + 4);
         put(&case.bytes[..case.length], CODE + ENTRY);
-        put(&self.epilogue.0, after);
+        put(&back.0, after);
+        put(&self.epilogue.0, epilogue);
         put(&case.memory, WINDOW);
         // SAFETY: as above; the code saves and restores all that the calling convention asks for. A case that
         // overwrites code or context outside the window is not generated.

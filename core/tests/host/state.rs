@@ -26,6 +26,8 @@ pub struct State {
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Case {
+    /// 64, or 32 for compatibility mode.
+    pub bitness: u32,
     pub bytes: [u8; 15],
     pub length: usize,
     pub state: State,
