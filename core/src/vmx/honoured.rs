@@ -128,6 +128,7 @@ pub const FEATURES: &[Feature] = &[
     feature::SSE3,
     feature::SSSE3,
     feature::SSE4_1,
+    feature::SSE4_2,
     feature::MOVBE,
     feature::POPCNT,
     feature::PCID,

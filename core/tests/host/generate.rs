@@ -183,6 +183,14 @@ impl Generator {
         Generator { known }
     }
 
+    /// Some forms are so few among all opcodes that they would hardly ever come: PCMPESTRM to PCMPISTRI, AES.
+    fn rare(&self, random: &mut Random) -> Vec<u8> {
+        let rex = 0x40 | random.next() as u8 & 15;
+        let map_38 = [rex, 0x0f, 0x38, 0xdb + random.below(5) as u8];
+        let map_3a = [rex, 0x0f, 0x3a, 0x60 + random.below(4) as u8];
+        [&[0x66], &random.pick(&[map_38, map_3a])[..]].concat()
+    }
+
     fn bytes(&self, random: &mut Random, bitness: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         match random.below(8) {
@@ -207,7 +215,11 @@ impl Generator {
                 _ => bytes.extend([0x0f, 0x3a]),
             }
         }
-        bytes.push(random.next() as u8);
+        if !vex && bitness == 64 && random.below(64) == 0 {
+            bytes = self.rare(random);
+        } else {
+            bytes.push(random.next() as u8);
+        }
         let modrm = random.next() as u8;
         bytes.push(if random.below(2) == 0 {
             modrm | 0xc0

@@ -25,6 +25,7 @@ mod sse_integer;
 mod sse_move;
 mod sse_shuffle;
 mod sse_state;
+mod sse_string;
 mod stack;
 mod string;
 mod syscall;
@@ -62,6 +63,7 @@ pub static GROUPS: &[Group] = &[
     sse_float::ROWS,
     sse_convert::ROWS,
     sse_state::ROWS,
+    sse_string::ROWS,
 ];
 
 /// What no table knows is #UD.
