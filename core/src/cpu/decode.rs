@@ -113,7 +113,9 @@ pub fn block(
             }
             break;
         }
-        let (mut insn, ends, alone) = translate(&raw, size, base, offered, offset as u16, insns.len() as u8);
+        let own = bytes.get(offset as usize..decoder.position()).unwrap_or_default();
+        let (mut insn, ends, alone) =
+            translate(&raw, own, size, base, offered, offset as u16, insns.len() as u8);
         // iced takes no more bytes either, but has one error for all that is invalid.
         if raw.is_invalid() && raw.len() == LONGEST {
             insn.run = exec::too_long;
@@ -132,6 +134,7 @@ pub fn block(
 /// One instruction, whether it ends a block, and whether it must be a block of its own.
 fn translate(
     raw: &Instruction,
+    bytes: &[u8],
     size: CodeSize,
     base: u64,
     offered: &Offered,
@@ -178,6 +181,10 @@ fn translate(
             }
             _ => Operand::Memory(raw.memory_size().size() as u16),
         };
+    }
+
+    if let Some(opcode) = x87_opcode(bytes) {
+        imm = opcode as u64;
     }
 
     let form = Form {
@@ -237,6 +244,22 @@ fn translate(
         position,
     };
     (insn, branches || handler.is_none(), alone)
+}
+
+/// The eleven bits that the x87 keeps of its last instruction: of the opcode, and of the ModRM byte. Only prefixes come
+/// before them.
+fn x87_opcode(bytes: &[u8]) -> Option<u16> {
+    let is_prefix = |byte: u8| {
+        matches!(
+            byte,
+            0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3
+        )
+    };
+    let at = bytes.iter().position(|byte| !is_prefix(*byte))?;
+    match bytes[at..] {
+        [escape @ 0xd8..=0xdf, modrm, ..] => Some(((escape & 7) as u16) << 8 | modrm as u16),
+        _ => None,
+    }
 }
 
 fn is_immediate(kind: OpKind) -> bool {

@@ -39,7 +39,7 @@ impl Rounding {
     /// Whether a magnitude of which `odd` is the last kept bit, `half` the first lost one and `rest` tells of more, is
     /// rounded up.
     #[inline(always)]
-    fn away(self, negative: bool, odd: bool, half: bool, rest: bool) -> bool {
+    pub fn away(self, negative: bool, odd: bool, half: bool, rest: bool) -> bool {
         match self {
             Rounding::Nearest => half && (rest || odd),
             Rounding::Down => negative && (half || rest),

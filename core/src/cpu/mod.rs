@@ -10,6 +10,7 @@ pub mod deliver;
 pub mod descriptor;
 pub mod exception;
 pub mod exec;
+pub mod extended;
 pub mod flags;
 pub mod float;
 pub mod insn;

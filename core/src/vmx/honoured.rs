@@ -103,6 +103,7 @@ pub const DEBUGCTL: u64 = 0b11;
 
 /// The CPUID features.
 pub const FEATURES: &[Feature] = &[
+    feature::FPU,
     feature::DE,
     feature::PSE,
     feature::TSC,

@@ -30,6 +30,8 @@ mod stack;
 mod string;
 mod syscall;
 pub mod x87;
+mod x87_control;
+mod x87_move;
 
 use super::decode::Group;
 use super::insn::Insn;
@@ -57,6 +59,8 @@ pub static GROUPS: &[Group] = &[
     identify::ROWS,
     io::ROWS,
     crate::vmx::instructions::ROWS,
+    x87_control::ROWS,
+    x87_move::ROWS,
     sse_move::ROWS,
     sse_integer::ROWS,
     sse_shuffle::ROWS,
