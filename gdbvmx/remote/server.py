@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import threading
 from contextlib import suppress
@@ -120,6 +121,8 @@ class Server:
             with suppress(ConnectionError):
                 await writer.wait_closed()
             return
+        # A peer that is gone without a word, its machine switched off, must not hold the place for ever.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._busy = True
         self._clients.put_nowait((reader, writer))
 

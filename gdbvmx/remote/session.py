@@ -61,7 +61,7 @@ class Session:
         self._last_sent = b""
 
     @property
-    def machine(self) -> _core.Machine:
+    def core(self) -> _core.Machine:
         return self.debuggee.machine.core
 
     @property

@@ -44,7 +44,7 @@ def _details(session: Session, halt: Halt) -> Iterator[tuple[bytes, bytes]]:
     if halt.kind == "watch":
         yield _WATCHES[halt.stop["watch"]], b"%x" % halt.stop["address"]
     if halt.kind == "breakpoint":
-        address = session.machine.read_register("rip", halt.world.vcpu, halt.world.vmcs)
+        address = session.core.read_register("rip", halt.world.vcpu, halt.world.vmcs)
         hardware = session.breakpoints.kind_at(address) == HARDWARE
         reason = b"hwbreak" if hardware else b"swbreak"
         if reason in session.client_features:

@@ -32,7 +32,7 @@ class Call:
 
     @property
     def core(self) -> _core.Machine:
-        return self.session.machine
+        return self.session.core
 
 
 Method = Callable[..., Any]

@@ -62,7 +62,7 @@ def step_with_signal(session: Session, arguments: bytes) -> Awaitable[bytes]:
 def _set_rip(session: Session, address: bytes) -> None:
     """The old packets can say where to go on."""
     if address:
-        session.machine.write_register("rip", number(address), *session.world)
+        session.core.write_register("rip", number(address), *session.world)
 
 
 def _step(session: Session, world: World, action: _Action) -> Awaitable[bytes]:

@@ -73,4 +73,4 @@ def _write(session: Session, arguments: bytes, decode: Callable[[bytes], bytes])
 
 
 def _memory(session: Session) -> Memory:
-    return Memory(session.machine, session.world, physical=session.physical)
+    return Memory(session.core, session.world, physical=session.physical)

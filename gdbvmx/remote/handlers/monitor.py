@@ -24,7 +24,7 @@ def _help(session: Session, rest: str) -> Iterator[str]:
 
 
 def _info(session: Session, rest: str) -> Iterator[str]:
-    core = session.machine
+    core = session.core
     yield f"{core.cpus} vCPU of {core.profile.name}, {core.memory >> 20} MiB of RAM"
     yield f"{core.instructions()} instructions retired, clock at {core.clock()} ns"
     for thread, name in sorted(session.threads.names().items()):

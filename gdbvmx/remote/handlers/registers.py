@@ -52,4 +52,4 @@ def _write(session: Session, register: Register, value: bytes) -> None:
         raise PacketError(f"found {len(value)} bytes for {register.name}, expected {register.bits // 8}")
     if register.write is None:
         raise PacketError(f"{register.name} cannot be written")
-    register.write(session.machine, session.world, int.from_bytes(value, "little"))
+    register.write(session.core, session.world, int.from_bytes(value, "little"))
