@@ -443,6 +443,12 @@ impl Cpu {
         self.profile.maxphyaddr()
     }
 
+    /// True for an address that a base register can hold: the processor's full width counts, whatever CR4.LA57 says.
+    pub fn canonical_base(&self, linear: u64) -> bool {
+        let shift = 64 - u32::from(self.profile.linear_address_width());
+        ((linear << shift) as i64 >> shift) as u64 == linear
+    }
+
     /// True for an address that the current paging depth can translate.
     #[inline(always)]
     pub fn canonical(&self, linear: u64) -> bool {

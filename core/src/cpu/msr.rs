@@ -124,7 +124,7 @@ macro_rules! base {
             $name,
             |cpu, _, _| Some(cpu.seg[segment::$index].base),
             |cpu, _, _, value| {
-                let good = cpu.canonical(value);
+                let good = cpu.canonical_base(value);
                 if good {
                     cpu.seg[segment::$index].base = value;
                     cpu.update_window(segment::$index);
@@ -189,8 +189,8 @@ static ROWS: &[Row] = &[
     ),
     row(0xfe, 0xfe, "IA32_MTRRCAP", |_, _, _| Some(MTRR_CAP), read_only),
     stored!(0x174 "IA32_SYSENTER_CS" sysenter_cs),
-    stored!(0x175 "IA32_SYSENTER_ESP" sysenter_esp if Cpu::canonical),
-    stored!(0x176 "IA32_SYSENTER_EIP" sysenter_eip if Cpu::canonical),
+    stored!(0x175 "IA32_SYSENTER_ESP" sysenter_esp if Cpu::canonical_base),
+    stored!(0x176 "IA32_SYSENTER_EIP" sysenter_eip if Cpu::canonical_base),
     // No machine-check banks.
     row(0x179, 0x179, "IA32_MCG_CAP", |_, _, _| Some(0), read_only),
     row(
@@ -297,12 +297,12 @@ static ROWS: &[Row] = &[
         |cpu, _, _, value| cpu.write_efer(value),
     ),
     stored!(0xc000_0081 "IA32_STAR" star),
-    stored!(0xc000_0082 "IA32_LSTAR" lstar if Cpu::canonical),
-    stored!(0xc000_0083 "IA32_CSTAR" cstar if Cpu::canonical),
+    stored!(0xc000_0082 "IA32_LSTAR" lstar if Cpu::canonical_base),
+    stored!(0xc000_0083 "IA32_CSTAR" cstar if Cpu::canonical_base),
     stored!(0xc000_0084 "IA32_FMASK" fmask),
     base!(0xc000_0100 "IA32_FS_BASE" FS),
     base!(0xc000_0101 "IA32_GS_BASE" GS),
-    stored!(0xc000_0102 "IA32_KERNEL_GS_BASE" kernel_gs_base if Cpu::canonical),
+    stored!(0xc000_0102 "IA32_KERNEL_GS_BASE" kernel_gs_base if Cpu::canonical_base),
     stored!(0xc000_0103 "IA32_TSC_AUX" tsc_aux if |_, value| value >> 32 == 0),
 ];
 

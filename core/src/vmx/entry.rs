@@ -113,7 +113,7 @@ pub fn environment<'a>(
         long_mode,
         in_smm: false,
         physical_address_width: profile.maxphyaddr() as u8,
-        linear_address_width: 48,
+        linear_address_width: profile.linear_address_width(),
         efer_reserved: profile.efer_reserved(),
         debugctl_reserved: !super::honoured::DEBUGCTL,
         perf_global_ctrl_reserved: profile.perf_global_ctrl_reserved(),

@@ -104,6 +104,7 @@ pub const DEBUGCTL: u64 = 0b11;
 /// The CPUID features.
 pub const FEATURES: &[Feature] = &[
     feature::FPU,
+    feature::VME,
     feature::DE,
     feature::PSE,
     feature::TSC,
@@ -148,6 +149,9 @@ pub const FEATURES: &[Feature] = &[
     feature::SMAP,
     feature::INVPCID,
     feature::UMIP,
+    feature::PKU,
+    feature::PKS,
+    feature::LA57,
     feature::RDPID,
     feature::LAHF64,
     feature::SYSCALL,

@@ -44,7 +44,7 @@ pub fn invvpid(cpu: &mut Cpu, kind: u64, low: u64, linear: u64) -> bool {
     let vpid = low as u16;
     match kind {
         2 => cpu.tlb.flush(|space| space.vpid != 0),
-        _ if vpid == 0 || kind == 0 && !cpu.canonical(linear) => return false,
+        _ if vpid == 0 || kind == 0 && !cpu.canonical_base(linear) => return false,
         _ => cpu.tlb.flush(|space| space.vpid == vpid),
     }
     true

@@ -23,6 +23,7 @@ pub struct Profile {
 #[derive(Clone, Copy, Debug, Default)]
 struct Derived {
     physical_address_width: u32,
+    linear_address_width: u8,
     huge_pages: bool,
     cr4_allowed: u64,
     efer_reserved: u64,
@@ -209,7 +210,10 @@ impl Model {
                 0x8000_0002..=0x8000_0004 => brand_leaf((*leaf - 0x8000_0002) as usize),
                 // The TSC counts at one rate.
                 0x8000_0007 => [0, 0, 0, 1 << 8],
-                0x8000_0008 => [u32::from(self.physical_address_width) | 48 << 8, 0, 0, 0],
+                0x8000_0008 => {
+                    let linear = if self.has(feature::LA57) { 57 } else { 48 };
+                    [u32::from(self.physical_address_width) | linear << 8, 0, 0, 0]
+                }
                 _ => [0; 4],
             };
         }
@@ -273,6 +277,7 @@ impl Profile {
         let has = ALL.iter().filter(|&&feature| self.has(feature));
         self.derived = Derived {
             physical_address_width: (self.cpuid(0x8000_0008, 0)[0] & 0xff).clamp(32, 52),
+            linear_address_width: if self.has(feature::LA57) { 57 } else { 48 },
             huge_pages: self.has(feature::PAGE1GB),
             cr4_allowed: has.fold(CR4_ALWAYS, |cr4, feature| cr4 | feature.cr4),
             efer_reserved: !efer,
@@ -380,6 +385,11 @@ impl Profile {
     /// The physical-address width in bits, at least 32 and at most 52.
     pub fn maxphyaddr(&self) -> u32 {
         self.derived.physical_address_width
+    }
+
+    /// The linear-address width in bits that the processor has, whatever CR4.LA57 says.
+    pub fn linear_address_width(&self) -> u8 {
+        self.derived.linear_address_width
     }
 
     pub fn has_1g_pages(&self) -> bool {
@@ -539,7 +549,7 @@ mod tests {
             .set_msr(msr::PROCBASED_CTLS2, 0x0002_0002_0000_0000)
             .unwrap();
         profile.set_msr(msr::EPT_VPID_CAP, 1 << 7).unwrap();
-        profile.set_cpuid(7, 0, Register::Ecx, 1 << 16);
+        profile.set_cpuid(7, 0, Register::Ecx, 1 << 7);
         let warnings = profile.unhonoured();
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(
@@ -549,7 +559,7 @@ mod tests {
         );
         assert!(!warnings[0].contains("enable EPT"));
         assert!(
-            warnings[1].contains("5 levels") && warnings[2].contains("la57"),
+            warnings[1].contains("5 levels") && warnings[2].contains("cet_ss"),
             "{warnings:?}"
         );
         assert!(profile.set_msr(0x10, 0).unwrap_err().contains("0x480"));

@@ -217,7 +217,7 @@ fn invpcid<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     let bad = kind > 3
         || pcid & !PCID != 0
         || names_pcid && pcid != 0 && cpu.cr4 & CR4_PCIDE == 0
-        || kind == 0 && !cpu.canonical(linear);
+        || kind == 0 && !cpu.canonical_base(linear);
     if bad {
         return Err(cpu.general_protection(0));
     }

@@ -166,7 +166,7 @@ fn load_table<const IDT: bool>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Don
     ) {
         base &= 0x00ff_ffff;
     }
-    if cpu.long64() && !cpu.canonical(base) {
+    if cpu.long64() && !cpu.canonical_base(base) {
         return Err(cpu.general_protection(0));
     }
     let table = TableRegister { base, limit };
@@ -256,7 +256,7 @@ fn upper_base(cpu: &mut Cpu, bus: &mut Bus, descriptor: &Descriptor) -> Result<u
         Some(upper) if upper >> 40 & 31 == 0 => upper << 32,
         _ => return Err(cpu.general_protection(descriptor.error_code())),
     };
-    if !cpu.canonical(base | descriptor.segment().base) {
+    if !cpu.canonical_base(base | descriptor.segment().base) {
         return Err(cpu.general_protection(descriptor.error_code()));
     }
     Ok(base)

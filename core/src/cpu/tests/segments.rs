@@ -106,7 +106,7 @@ fn system_descriptors_have_16_bytes_in_ia32e_mode() {
     bench.run(&[0x0f, 0x00, 0xd0]);
     assert_eq!(bench.cpu.seg[LDTR].base, 0xffff_8000_0000_3200);
     bench.run(&[0x0f, 0x00, 0xd0]);
-    bench.store::<8>(GDT + OTHER_TSS_SELECTOR as u64 + 8, 0x0000_8000);
+    bench.store::<8>(GDT + OTHER_TSS_SELECTOR as u64 + 8, 0x4000_0000);
     let code = bench.fault(&[0x0f, 0x00, 0xd0], GENERAL_PROTECTION);
     assert_eq!(code, OTHER_TSS_SELECTOR as u64, "a base that is not canonical");
 }
