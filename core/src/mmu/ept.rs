@@ -6,14 +6,16 @@ use crate::cpu::{Cpu, Stop};
 use crate::platform::Bus;
 use crate::vmx::capability::{ept_vpid, Capabilities};
 use crate::vmx::cause::Cause;
+use crate::vmx::controls::secondary;
+use crate::vmx::page_log;
 use crate::vmx::reasons::reason;
 use crate::vmx::state::{Exit, SavedRf};
 
-/// Rights, as in bits 2:0 of an entry.
+/// Rights, as the bits of an entry. With mode-based execute control `EXECUTE` is for supervisor-mode linear addresses.
 pub const READ: u64 = 1 << 0;
 pub const WRITE: u64 = 1 << 1;
 pub const EXECUTE: u64 = 1 << 2;
-const RIGHTS: u64 = READ | WRITE | EXECUTE;
+pub const USER_EXECUTE: u64 = 1 << 10;
 const LARGE: u64 = 1 << 7;
 const ACCESSED: u64 = 1 << 8;
 const DIRTY: u64 = 1 << 9;
@@ -23,6 +25,8 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const POINTER_ACCESSED_DIRTY: u64 = 1 << 6;
 
 /// Bits of the exit qualification of an EPT violation (SDM vol. 3, table 28-7).
+const FETCH: u64 = 1 << 2;
+const USER_EXECUTABLE: u64 = 1 << 6;
 const LINEAR_VALID: u64 = 1 << 7;
 const TRANSLATED: u64 = 1 << 8;
 const USER_ADDRESS: u64 = 1 << 9;
@@ -59,6 +63,8 @@ pub struct Control {
     pub maxphyaddr: u32,
     pub execute_only: bool,
     pub pages_1g: bool,
+    /// Mode-based execute control.
+    pub mode_based: bool,
 }
 
 impl Control {
@@ -69,7 +75,13 @@ impl Control {
             maxphyaddr: cpu.maxphyaddr(),
             execute_only: offered & ept_vpid::EXECUTE_ONLY != 0,
             pages_1g: offered & ept_vpid::PAGES_1G != 0,
+            mode_based: cpu.vmx.controls.secondary & secondary::MODE_BASED_EXECUTE_CONTROL_FOR_EPT != 0,
         }
+    }
+
+    /// The bits of an entry that are rights.
+    fn rights(&self) -> u64 {
+        READ | WRITE | EXECUTE | if self.mode_based { USER_EXECUTE } else { 0 }
     }
 
     fn accessed_dirty(&self) -> bool {
@@ -78,7 +90,7 @@ impl Control {
 
     /// Whether an entry that is present is malformed (SDM vol. 3, 29.3.3.1).
     fn misconfigured(&self, level: u8, entry: u64, leaf: bool) -> bool {
-        let rights = entry & RIGHTS;
+        let rights = entry & self.rights();
         if rights & READ == 0 && (rights & WRITE != 0 || !self.execute_only) {
             return true;
         }
@@ -122,7 +134,7 @@ pub enum Failure<E> {
     Tables(E),
 }
 
-/// Translates guest-physical `address` for an access that needs `wanted` (`READ`, `WRITE`, `EXECUTE`).
+/// Translates guest-physical `address` for an access that needs `wanted` (`READ`, `WRITE`, `EXECUTE`, `USER_EXECUTE`).
 pub fn walk<T: Tables>(
     control: &Control,
     tables: &mut T,
@@ -131,7 +143,7 @@ pub fn walk<T: Tables>(
 ) -> Result<Page, Failure<T::Error>> {
     let mut level = (control.pointer >> 3 & 7) as u8 + 1;
     let mut table = control.pointer & ADDRESS & ((1 << control.maxphyaddr) - 1);
-    let mut rights = RIGHTS;
+    let mut rights = control.rights();
     let mut denied = None;
     // An address that the levels do not reach is not mapped.
     let beyond = address >> (12 + 9 * level as u32) != 0;
@@ -145,7 +157,7 @@ pub fn walk<T: Tables>(
             entry,
         };
         tables.step(step);
-        if entry & RIGHTS == 0 || beyond {
+        if entry & control.rights() == 0 || beyond {
             return Err(Failure::Violation { rights: 0, by: step });
         }
         let large = entry & LARGE != 0 && (level == 2 || level == 3 && control.pages_1g);
@@ -154,7 +166,7 @@ pub fn walk<T: Tables>(
             return Err(Failure::Misconfiguration { by: step });
         }
         rights &= entry;
-        if wanted & !entry & RIGHTS != 0 {
+        if wanted & !entry != 0 {
             denied.get_or_insert(step);
         }
         if !leaf {
@@ -173,6 +185,9 @@ pub fn walk<T: Tables>(
             let write = wanted & WRITE != 0;
             let flags = ACCESSED | if write { DIRTY } else { 0 };
             if entry & flags != flags {
+                if write {
+                    tables.dirty(address).map_err(Failure::Tables)?;
+                }
                 tables.store(at, 8, entry | flags).map_err(Failure::Tables)?;
             }
             dirty = write || entry & DIRTY != 0;
@@ -197,9 +212,9 @@ pub struct Mapped {
     pub fetch: bool,
 }
 
-/// The tables as the processor reads them. There is no failure: outside RAM every bit reads as 1.
+/// The tables as the processor reads them. Outside RAM every bit reads as 1.
 struct Physical<'a> {
-    cpu: usize,
+    cpu: &'a mut Cpu,
     bus: &'a mut Bus,
 }
 
@@ -207,11 +222,14 @@ impl Tables for Physical<'_> {
     type Error = Stop;
 
     fn load(&mut self, address: u64, bytes: u64) -> Result<u64, Stop> {
-        Ok(self.bus.read_physical(self.cpu, address, bytes))
+        Ok(self.bus.read_physical(self.cpu.id, address, bytes))
     }
     fn store(&mut self, address: u64, bytes: u64, entry: u64) -> Result<(), Stop> {
-        self.bus.write_physical(self.cpu, address, bytes, entry);
+        self.bus.write_physical(self.cpu.id, address, bytes, entry);
         Ok(())
+    }
+    fn dirty(&mut self, address: u64) -> Result<(), Stop> {
+        page_log::note(self.cpu, self.bus, address)
     }
 }
 
@@ -234,8 +252,7 @@ fn run(
     purpose: Purpose,
 ) -> Result<Page, Stop> {
     let control = Control::new(pointer, cpu);
-    let mut tables = Physical { cpu: cpu.id, bus };
-    match walk(&control, &mut tables, address, wanted) {
+    match walk(&control, &mut Physical { cpu, bus }, address, wanted) {
         Ok(page) => Ok(page),
         Err(Failure::Tables(stop)) => Err(stop),
         Err(Failure::Violation { rights, by }) => Err(violation(cpu, address, wanted, rights, by, purpose)),
@@ -262,7 +279,13 @@ fn cause(by: Step) -> Cause {
 
 #[cold]
 fn violation(cpu: &mut Cpu, address: u64, wanted: u64, rights: u64, by: Step, purpose: Purpose) -> Stop {
-    let mut qualification = wanted | rights << 3;
+    let mut qualification = wanted & (READ | WRITE) | (rights & (READ | WRITE | EXECUTE)) << 3;
+    if wanted & (EXECUTE | USER_EXECUTE) != 0 {
+        qualification |= FETCH;
+    }
+    if rights & USER_EXECUTE != 0 {
+        qualification |= USER_EXECUTABLE;
+    }
     let mut guest_linear = 0;
     match purpose {
         Purpose::Final { linear, leaf } => {
@@ -313,10 +336,16 @@ pub fn translate(
             fetch: true,
         });
     };
+    let mode_based = cpu.vmx.controls.secondary & secondary::MODE_BASED_EXECUTE_CONTROL_FOR_EPT != 0;
+    let execute = if mode_based && leaf.user {
+        USER_EXECUTE
+    } else {
+        EXECUTE
+    };
     let wanted = match kind {
         Kind::Read => READ,
         Kind::Write => WRITE,
-        Kind::Fetch => EXECUTE,
+        Kind::Fetch => execute,
     };
     let page = run(
         cpu,
@@ -330,7 +359,7 @@ pub fn translate(
         physical: page.physical,
         read: page.rights & READ != 0,
         write: page.rights & WRITE != 0 && page.dirty,
-        fetch: page.rights & EXECUTE != 0,
+        fetch: page.rights & execute != 0,
     })
 }
 

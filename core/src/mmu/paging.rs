@@ -141,6 +141,10 @@ pub trait Tables {
     fn load(&mut self, address: u64, bytes: u64) -> Result<u64, Self::Error>;
     fn store(&mut self, address: u64, bytes: u64, entry: u64) -> Result<(), Self::Error>;
     fn step(&mut self, _step: Step) {}
+    /// EPT: a page is about to become dirty, by a write to this guest-physical address.
+    fn dirty(&mut self, _address: u64) -> Result<(), Self::Error> {
+        Ok(())
+    }
 }
 
 pub enum Failure<E> {

@@ -5,6 +5,7 @@ use super::errors::instruction_error as error;
 use super::exit::{self, Failure};
 use super::fail::fail;
 use super::fields::field;
+use super::instructions::shadowing_offered;
 use super::profile::Profile;
 use super::reasons::reason;
 use super::record::FailReason;
@@ -29,6 +30,10 @@ pub fn enter(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, launch: bool) -> Done {
     let Some(vmcs) = cpu.vmx.current() else {
         return fail(cpu, bus, insn, name, 0, FailReason::NoCurrentVmcs);
     };
+    let address = vmcs.address;
+    if shadowing_offered(cpu) && bus.read_physical(cpu.id, address, 4) >> 31 != 0 {
+        return fail(cpu, bus, insn, name, 0, FailReason::ShadowVmcs { address });
+    }
     if cpu.shadow == Shadow::MovSs {
         return fail(
             cpu,
@@ -137,6 +142,7 @@ fn begin(cpu: &mut Cpu) {
     cpu.vmx.guest = true;
     cpu.vmx.mtf_pending = false;
     cpu.vmx.iret_unblocked = false;
+    cpu.vmx.pauses = None;
 }
 
 /// The part that comes after the checks.

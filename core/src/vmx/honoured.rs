@@ -47,6 +47,11 @@ pub const fn controls(word: Word) -> u64 {
                 | secondary::UNRESTRICTED_GUEST
                 | secondary::ENABLE_INVPCID
                 | secondary::ENABLE_VM_FUNCTIONS
+                | secondary::PAUSE_LOOP_EXITING
+                | secondary::ENABLE_PML
+                | secondary::VMCS_SHADOWING
+                | secondary::MODE_BASED_EXECUTE_CONTROL_FOR_EPT
+                | secondary::USE_TSC_SCALING
         }
         Word::Exit => {
             exit::SAVE_DEBUG_CONTROLS

@@ -2,19 +2,18 @@
 
 use iced_x86::Mnemonic;
 
-use super::capability::{ept_vpid, misc};
+use super::capability::ept_vpid;
 use super::cause::Cause;
 use super::errors::instruction_error as error;
 use super::fail::{fail, refuse, succeed};
-use super::fields::{Access, Field, Group};
 use super::reasons::reason;
 use super::record::{FailReason, Refusal};
 use super::state::Exit;
 use super::vmcs::{Vmcs, REGION_SIZE};
-use super::{entry, invalidate, operand, vmfunc};
+use super::{entry, field_access, invalidate, operand, vmfunc};
 use crate::cpu::bits::*;
-use crate::cpu::decode::{Flow, Form, Group as Rows, Operand};
-use crate::cpu::insn::{Handler, Insn};
+use crate::cpu::decode::{Flow, Group as Rows};
+use crate::cpu::insn::Insn;
 use crate::cpu::{Cpu, Done, Stop};
 use crate::debug::events::{Event, EventKind};
 use crate::platform::Bus;
@@ -27,7 +26,7 @@ const SHADOW: u32 = 1 << 31;
 
 /// Leaves the block, unless the instruction runs as one of its own already: it needs the exact clock.
 #[inline(always)]
-fn alone(cpu: &Cpu) -> Done {
+pub(super) fn alone(cpu: &Cpu) -> Done {
     if cpu.solo {
         Ok(())
     } else {
@@ -38,7 +37,7 @@ fn alone(cpu: &Cpu) -> Done {
 /// What the instructions of VMX operation begin with: #UD, the VM exit of a guest, #GP, and a VMfail that the debugger
 /// asks for. `info` gives the instruction information of the exit.
 #[inline(always)]
-fn begin(
+pub(super) fn begin(
     cpu: &mut Cpu,
     bus: &mut Bus,
     insn: &Insn,
@@ -65,7 +64,7 @@ fn begin(
     Ok(())
 }
 
-fn wrong_mode(cpu: &Cpu) -> Option<Refusal> {
+pub(super) fn wrong_mode(cpu: &Cpu) -> Option<Refusal> {
     if cpu.paragraphs() {
         Some(Refusal::Mode)
     } else if cpu.long_mode() && !cpu.long64() {
@@ -209,7 +208,7 @@ fn vmxoff(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
 }
 
 /// Writes a VMCS to its region. A region outside RAM takes nothing.
-fn write_back(bus: &mut Bus, vmcs: &Vmcs) {
+pub(super) fn write_back(bus: &mut Bus, vmcs: &Vmcs) {
     let Some(at) = bus.ram.offset(vmcs.address) else {
         return;
     };
@@ -221,7 +220,7 @@ fn write_back(bus: &mut Bus, vmcs: &Vmcs) {
     bus.ram.write(at, &region);
 }
 
-fn read_region(bus: &Bus, address: u64) -> Vmcs {
+pub(super) fn read_region(bus: &Bus, address: u64) -> Vmcs {
     let region = bus.ram.offset(address).and_then(|at| bus.ram.bytes(at));
     region.map_or_else(
         || Vmcs::unpack(address, &[0xff; REGION_SIZE]),
@@ -284,7 +283,7 @@ fn vmptrld(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     Err(Stop::Sync)
 }
 
-fn shadowing_offered(cpu: &Cpu) -> bool {
+pub(super) fn shadowing_offered(cpu: &Cpu) -> bool {
     use super::controls::{secondary::VMCS_SHADOWING, Word};
     cpu.profile.capabilities().allows(Word::Secondary, VMCS_SHADOWING)
 }
@@ -296,150 +295,6 @@ fn vmptrst(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     cpu.write(bus, insn.seg, ea, pointer)?;
     succeed(cpu);
     Ok(())
-}
-
-/// The operand that is not the encoding: a register or memory, 32 or 64 bits. `Insn::r` has the register operands in
-/// their order.
-trait Form0 {
-    const LONG: bool;
-    const REGISTER: bool;
-}
-macro_rules! form {
-    ($name:ident $long:literal $register:literal) => {
-        struct $name;
-        impl Form0 for $name {
-            const LONG: bool = $long;
-            const REGISTER: bool = $register;
-        }
-    };
-}
-form!(Register64 true true);
-form!(Memory64 true false);
-form!(Register32 false true);
-form!(Memory32 false false);
-
-fn vmread<F: Form0>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
-    const NAME: &str = "VMREAD";
-    let (to, from) = if F::REGISTER {
-        (Some(insn.r[0]), insn.r[1])
-    } else {
-        (None, insn.r[0])
-    };
-    begin(cpu, bus, insn, NAME, reason::VMREAD, |cpu| {
-        let displacement = if F::REGISTER {
-            0
-        } else {
-            operand::displacement(cpu, insn)
-        };
-        (displacement, operand::field_access(insn, from, to))
-    })?;
-    let Some(vmcs) = cpu.vmx.current() else {
-        return fail(cpu, bus, insn, NAME, 0, FailReason::NoCurrentVmcs);
-    };
-    let encoding = if F::LONG {
-        cpu.reg::<u64>(from)
-    } else {
-        cpu.reg::<u32>(from) as u64
-    };
-    let value = match Field::by_encoding(encoding) {
-        Some((field, access)) if cpu.profile.capabilities().has_field(field) => vmcs.read(field, access),
-        _ => {
-            let reason = FailReason::Field { encoding };
-            return fail(cpu, bus, insn, NAME, error::UNSUPPORTED_FIELD, reason);
-        }
-    };
-    match (to, F::LONG) {
-        (Some(register), true) => cpu.set_reg::<u64>(register, value),
-        (Some(register), false) => cpu.set_reg::<u32>(register, value as u32),
-        (None, long) => {
-            let ea = cpu.ea(insn);
-            if long {
-                cpu.write::<u64>(bus, insn.seg, ea, value)?;
-            } else {
-                cpu.write::<u32>(bus, insn.seg, ea, value as u32)?;
-            }
-        }
-    }
-    succeed(cpu);
-    Ok(())
-}
-
-fn vmwrite<F: Form0>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
-    const NAME: &str = "VMWRITE";
-    let (encoding, from) = if F::REGISTER {
-        (insn.r[0], Some(insn.r[1]))
-    } else {
-        (insn.r[0], None)
-    };
-    begin(cpu, bus, insn, NAME, reason::VMWRITE, |cpu| {
-        let displacement = if F::REGISTER {
-            0
-        } else {
-            operand::displacement(cpu, insn)
-        };
-        (displacement, operand::field_access(insn, encoding, from))
-    })?;
-    if cpu.vmx.current.is_none() {
-        return fail(cpu, bus, insn, NAME, 0, FailReason::NoCurrentVmcs);
-    }
-    let value = match (from, F::LONG) {
-        (Some(register), true) => cpu.reg::<u64>(register),
-        (Some(register), false) => cpu.reg::<u32>(register) as u64,
-        (None, long) => {
-            let ea = cpu.ea(insn);
-            if long {
-                cpu.read::<u64>(bus, insn.seg, ea)?
-            } else {
-                cpu.read::<u32>(bus, insn.seg, ea)? as u64
-            }
-        }
-    };
-    let encoding = if F::LONG {
-        cpu.reg::<u64>(encoding)
-    } else {
-        cpu.reg::<u32>(encoding) as u64
-    };
-    let capabilities = cpu.profile.capabilities();
-    let (field, access) = match Field::by_encoding(encoding) {
-        Some((field, access)) if capabilities.has_field(field) => (field, access),
-        _ => {
-            let reason = FailReason::Field { encoding };
-            return fail(cpu, bus, insn, NAME, error::UNSUPPORTED_FIELD, reason);
-        }
-    };
-    let writable = capabilities.misc() & misc::VMWRITE_EXIT_INFORMATION != 0;
-    if !writable && field.info().group() == Group::ExitInfo {
-        let reason = FailReason::ReadOnly { encoding };
-        return fail(cpu, bus, insn, NAME, error::VMWRITE_READ_ONLY, reason);
-    }
-    let noted = bus.debug.events.tracing || bus.debug.catches.watches_fields();
-    if noted {
-        alone(cpu)?;
-    }
-    if let Some(vmcs) = cpu.vmx.current_mut() {
-        vmcs.write(field, access, value);
-    }
-    succeed(cpu);
-    if noted {
-        return note_write(cpu, bus, field, access);
-    }
-    Ok(())
-}
-
-#[cold]
-fn note_write(cpu: &Cpu, bus: &mut Bus, field: Field, access: Access) -> Done {
-    let encoding = field.encoding() as u32 | (access == Access::High) as u32;
-    let vmcs = cpu.vmx.current();
-    bus.debug.events.push(Event {
-        icount: bus.clock,
-        vcpu: cpu.id as u32,
-        kind: EventKind::VmcsWrite,
-        vmcs: vmcs.map(|vmcs| vmcs.address),
-        field: vmcs.map(|vmcs| (encoding, vmcs.read(field, access))),
-        ..Event::default()
-    });
-    bus.debug.catches.on_field_write(field.encoding() as u32);
-    Err(Stop::Sync)
 }
 
 fn vmcall(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
@@ -568,28 +423,14 @@ fn invalidation(
     Err(Stop::Sync)
 }
 
-/// VMREAD's destination and VMWRITE's source: a register or memory, 32 or 64 bits.
-macro_rules! by_form {
-    ($handler:ident, $at:literal) => {
-        |form: &Form| -> Option<Handler> {
-            Some(match form.operands[$at] {
-                Operand::Gpr(8) => $handler::<Register64>,
-                Operand::Gpr(_) => $handler::<Register32>,
-                Operand::Memory(8) => $handler::<Memory64>,
-                _ => $handler::<Memory32>,
-            })
-        }
-    };
-}
-
 pub static ROWS: Rows = &[
     (Mnemonic::Vmxon, |_| Some(vmxon), Flow::Alone),
     (Mnemonic::Vmxoff, |_| Some(vmxoff), Flow::Alone),
     (Mnemonic::Vmclear, |_| Some(vmclear), Flow::Alone),
     (Mnemonic::Vmptrld, |_| Some(vmptrld), Flow::Alone),
     (Mnemonic::Vmptrst, |_| Some(vmptrst), Flow::Next),
-    (Mnemonic::Vmread, by_form!(vmread, 0), Flow::Next),
-    (Mnemonic::Vmwrite, by_form!(vmwrite, 1), Flow::Next),
+    (Mnemonic::Vmread, field_access::select_vmread, Flow::Next),
+    (Mnemonic::Vmwrite, field_access::select_vmwrite, Flow::Next),
     (Mnemonic::Vmcall, |_| Some(vmcall), Flow::Alone),
     (Mnemonic::Vmlaunch, |_| Some(vmlaunch), Flow::AloneBranch),
     (Mnemonic::Vmresume, |_| Some(vmresume), Flow::AloneBranch),

@@ -236,12 +236,37 @@ pub fn plain(cpu: &mut Cpu, insn: &Insn, which: Plain) -> Done {
     Err(exit(cpu, insn, reason, cause))
 }
 
-/// PAUSE exiting. (PAUSE-loop exiting is not offered.)
-pub fn pause(cpu: &mut Cpu, _bus: &mut Bus, insn: &Insn) -> Done {
-    if !under_primary(cpu, primary::PAUSE_EXITING) {
-        return Ok(());
+/// PAUSE exiting, PAUSE-loop exiting.
+pub fn pause(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+    if under_primary(cpu, primary::PAUSE_EXITING) {
+        let cause = Cause::Control(Word::Primary, primary::PAUSE_EXITING);
+        return Err(exit(cpu, insn, reason::PAUSE, cause));
     }
-    let cause = Cause::Control(Word::Primary, primary::PAUSE_EXITING);
+    if cpu.cpl == 0 && under_secondary(cpu, secondary::PAUSE_LOOP_EXITING) {
+        return pause_in_loop(cpu, bus, insn);
+    }
+    Ok(())
+}
+
+/// A loop is a run of PAUSEs no further than PLE_Gap apart; it exits once it is longer than PLE_Window (SDM vol. 3,
+/// 26.1.3).
+fn pause_in_loop(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+    let now = bus.clock;
+    let (gap, window) = (cpu.vmx.get(field::PLE_GAP), cpu.vmx.get(field::PLE_WINDOW));
+    let pauses = &mut cpu.vmx.pauses;
+    match pauses {
+        Some((first, last)) if now - *last <= gap => {
+            *last = now;
+            if now - *first <= window {
+                return Ok(());
+            }
+        }
+        _ => {
+            *pauses = Some((now, now));
+            return Ok(());
+        }
+    }
+    let cause = Cause::Control(Word::Secondary, secondary::PAUSE_LOOP_EXITING);
     Err(exit(cpu, insn, reason::PAUSE, cause))
 }
 

@@ -60,6 +60,8 @@ pub enum FailReason {
     VmxonPointer { address: u64 },
     /// The region's first four bytes are not the revision identifier.
     Revision { address: u64, found: u32, wanted: u32 },
+    /// VMLAUNCH or VMRESUME with a shadow VMCS.
+    ShadowVmcs { address: u64 },
     /// VMLAUNCH or VMRESUME with the other launch state. `initialised`: VMCLEAR was ever used on the region.
     LaunchState { address: u64, initialised: bool },
     /// An encoding that names no field of this processor.

@@ -111,6 +111,8 @@ pub struct VmxState {
     pub mtf_pending: bool,
     /// IRET has just ended blocking by NMI and has not completed yet.
     pub iret_unblocked: bool,
+    /// The clock at the first and at the last PAUSE of a loop, since VM entry.
+    pub pauses: Option<(u64, u64)>,
     /// What happened, for those who ask why.
     pub record: Record,
     /// General-purpose registers, which VM exits and entries do not swap: the host's at the last VM entry, and the guests'

@@ -182,9 +182,12 @@ fn ept_words(exit: &Exit, level: u8, address: u64, entry: u64) -> String {
         .filter(|(bit, _)| wanted & bit != 0)
         .map(|(_, name)| *name)
         .collect();
+    let denied = match denied.len() {
+        0 => "execute from user-mode linear addresses".to_string(),
+        _ => denied.join(" and "),
+    };
     format!(
-        "For guest-physical address {:#x} {place}, which does not allow to {}.",
-        exit.guest_physical,
-        denied.join(" and ")
+        "For guest-physical address {:#x} {place}, which does not allow to {denied}.",
+        exit.guest_physical
     )
 }

@@ -45,7 +45,10 @@ pub fn explain(
 
 fn section(reason: &FailReason) -> &'static str {
     match reason {
-        FailReason::NoCurrentVmcs | FailReason::LaunchState { .. } | FailReason::MovSs => "27.1",
+        FailReason::NoCurrentVmcs
+        | FailReason::ShadowVmcs { .. }
+        | FailReason::LaunchState { .. }
+        | FailReason::MovSs => "27.1",
         FailReason::Revision { .. } => "25.2",
         FailReason::Field { .. } | FailReason::ReadOnly { .. } => "25.11.2",
         _ => "31.3",
@@ -71,6 +74,9 @@ fn paragraphs(cpu: &Cpu, instruction: &str, error: u32, reason: &FailReason) -> 
             address,
             initialised,
         } => launch_words(instruction, *address, *initialised),
+        FailReason::ShadowVmcs { address } => format!(
+            "Bit 31 of the first word at {address:#x} marks the current VMCS as a shadow VMCS: no guest can be entered by it."
+        ),
         FailReason::Field { encoding } => field_words(*encoding),
         FailReason::ReadOnly { encoding } => format!(
             "{} is a VM-exit information field. This processor does not let VMWRITE change those: bit 29 of \
