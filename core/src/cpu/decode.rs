@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use iced_x86::{Code, Decoder, DecoderError, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 use super::insn::{flag, Handler, Insn, HIGH_BYTE};
 use super::offered::Offered;
@@ -116,8 +116,7 @@ pub fn block(
         let own = bytes.get(offset as usize..decoder.position()).unwrap_or_default();
         let (mut insn, ends, alone) =
             translate(&raw, own, size, base, offered, offset as u16, insns.len() as u8);
-        // iced takes no more bytes either, but has one error for all that is invalid.
-        if raw.is_invalid() && raw.len() == LONGEST {
+        if raw.is_invalid() && raw.len() == LONGEST && is_too_long(&bytes[offset as usize..], size) {
             insn.run = exec::too_long;
         }
         if alone && !insns.is_empty() {
@@ -129,6 +128,16 @@ pub fn block(
         }
     }
     Decoded::Block(insns)
+}
+
+/// Whether what is invalid and has `LONGEST` bytes is so because there would be more: iced has one error for all. It
+/// starts with a prefix that it can do without.
+fn is_too_long(bytes: &[u8], size: CodeSize) -> bool {
+    let shorter = bytes.get(1..).unwrap_or_default();
+    Decoder::new(size.bitness(), shorter, DecoderOptions::NONE)
+        .decode()
+        .len()
+        >= LONGEST
 }
 
 /// One instruction, whether it ends a block, and whether it must be a block of its own.
