@@ -5,8 +5,10 @@ mod control;
 mod debug;
 mod delivery;
 mod far;
+mod frames;
 mod paragraphs;
 mod segments;
+mod strings;
 mod tasks;
 
 use std::sync::Arc;
