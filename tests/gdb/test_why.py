@@ -42,4 +42,4 @@ def test_a_triple_fault_is_explained_at_the_stop(gdb_on, brokenvisor):
     assert "SIGABRT" in stop
     # The machine can still be looked at.
     assert "fault_without_idt" in gdb("backtrace")
-    assert "#GP" in gdb("vmx why")
+    assert "#UD" in gdb("vmx why")
