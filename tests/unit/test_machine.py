@@ -1,0 +1,69 @@
+"""The scripting API: a machine with an image in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from gdbvmx.images import ImageError
+from gdbvmx.machine import Machine
+
+LIMIT = 10_000_000
+
+
+def run_to_end(machine: Machine, stretch: int) -> str:
+    """Runs in stretches of so many instructions; gives the kind of the end."""
+    while machine.core.instructions() < LIMIT:
+        stop = machine.run(stretch)
+        if stop["kind"] not in ("count", "attention"):
+            return stop["kind"]
+    raise AssertionError("the guest runs wild")
+
+
+def traced(machine: Machine, stretch: int) -> list[object]:
+    machine.core.start_trace()
+    events: list[object] = []
+    machine.attach(lambda: events.extend(machine.core.drain_trace()))
+    assert run_to_end(machine, stretch) == "exit"
+    return events
+
+
+def test_the_run_does_not_depend_on_how_it_is_cut(minivisor):
+    whole, cut = Machine.boot(minivisor), Machine.boot(minivisor)
+    assert traced(whole, LIMIT) == traced(cut, 777)
+    assert whole.core.instructions() == cut.core.instructions()
+    assert whole.serial_text() == cut.serial_text()
+
+
+def test_restart_gives_the_same_run_again(minivisor):
+    machine = Machine.boot(minivisor)
+    run_to_end(machine, LIMIT)
+    first = machine.serial_text()
+    machine.restart()
+    run_to_end(machine, LIMIT)
+    assert machine.serial_text() == first != ""
+
+
+def test_the_entry_state_is_flat_protected_mode(tmp_path):
+    image = tmp_path / "image.bin"
+    image.write_bytes(b"\xf4")
+    core = Machine.boot(image, memory=16 << 20).core
+    expected = {"rip": 0x100000, "cr0": 0x11, "eflags": 2, "cs_base": 0, "ds_limit": 0xFFFFFFFF, "efer": 0}
+    assert {name: core.read_register(name) for name in expected} == expected
+    assert core.code_bits() == 32
+    assert core.memory == 16 << 20
+
+
+def test_restart_clears_the_bss_again(tmp_path):
+    # inc dword [0x100100]; mov al, [0x100100]; out 0xf4, al: the count of a fresh start is 1.
+    image = tmp_path / "image.bin"
+    code = b"\xff\x05\x00\x01\x10\x00\xa0\x00\x01\x10\x00\xe6\xf4"
+    image.write_bytes(code.ljust(0x104, b"\0"))
+    machine = Machine.boot(image)
+    assert machine.run(100)["status"] == 3
+    machine.restart()
+    assert machine.run(100)["status"] == 3
+
+
+def test_an_unusable_image(tmp_path):
+    with pytest.raises(ImageError, match="no such file"):
+        Machine.boot(tmp_path / "absent")
