@@ -30,6 +30,11 @@ def brokenvisor() -> Path:
     return guest("brokenvisor")
 
 
+@pytest.fixture(scope="session")
+def bench() -> Path:
+    return guest("bench")
+
+
 @pytest.fixture
 def gdbvmx():
     """Runs `gdbvmx` with these arguments; standard input is empty."""

@@ -43,14 +43,20 @@ def seconds(text: str) -> float:
     return value
 
 
-def add_machine(parser: argparse.ArgumentParser) -> None:
-    """IMAGE and the options of `run` that `debug` shares."""
+def add_image(parser: argparse.ArgumentParser) -> None:
+    """IMAGE, what it is given, and the size of the machine."""
     add = parser.add_argument
     add("image", metavar="IMAGE", type=Path, help="Multiboot 1 image, or a flat binary *.bin")
     add("--append", metavar="CMDLINE", default="", help="its command line, after its name")
     add("--initrd", metavar="FILE", type=Path, action="append", default=[], help="a module (repeat for more)")
     add("--memory", metavar="SIZE", type=memory_size, default=DEFAULT_MEMORY, help="RAM [%(default)s]")
     add("--cpus", metavar="N", type=count, default=1, help="processors [%(default)s]")
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """IMAGE and the options of `run` that `debug` shares."""
+    add_image(parser)
+    add = parser.add_argument
     add("--cpu", metavar="PROFILE|FILE", help="what CPUID and the VMX capabilities say (see gdbvmx caps)")
     add("--serial", metavar="stdio|FILE|none", default="stdio", help="the guest's COM1 [%(default)s]")
     add("--debugcon", metavar="stderr|FILE|none", default="none", help="its port 0xE9 [%(default)s]")
