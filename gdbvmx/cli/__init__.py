@@ -14,7 +14,6 @@ import gdbvmx
 from gdbvmx import _core
 from gdbvmx.images import ImageError
 from gdbvmx.profiles import ProfileError
-from gdbvmx.remote import ServerError
 from gdbvmx.trace.events import TraceError
 from gdbvmx.vmcsfile import VmcsFileError
 
@@ -26,7 +25,7 @@ __all__ = ["main"]
 COMMANDS: tuple[ModuleType, ...] = (run, debug, trace, check, caps, bochs, gdb_init)
 
 # What a user can get wrong; the text of each is the line to print.
-_UNUSABLE = (CommandError, ImageError, ProfileError, ServerError, TraceError, VmcsFileError, _core.Error)
+_UNUSABLE = (CommandError, ImageError, ProfileError, TraceError, VmcsFileError, _core.Error)
 
 
 class _Parser(argparse.ArgumentParser):

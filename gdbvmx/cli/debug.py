@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import options, serving, session
+from . import options, session
 
 NAME = "debug"
 HELP = "run an image in gdb, with the plugin loaded"
@@ -22,6 +22,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from . import serving  # the server takes longer to import than all the rest
+
     serving.refuse_instruction_limit(arguments.max_instructions)
     # The terminal is gdb's.
     with session.open_machine(arguments, keyboard=False) as opened:

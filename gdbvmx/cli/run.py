@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import options, serving, session
+from . import options, session
 from .errors import CommandError
 
 NAME = "run"
@@ -24,9 +24,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.freeze and arguments.gdb is None:
         raise CommandError("--freeze waits for gdb, but there is no --gdb [HOST:]PORT")
-    if arguments.gdb is not None:
-        serving.refuse_instruction_limit(arguments.max_instructions)
+    if arguments.gdb is None:
+        with session.open_machine(arguments, keyboard=True) as opened:
+            return session.run_to_end(opened)
+
+    from . import serving  # the server takes longer to import than all the rest
+
+    serving.refuse_instruction_limit(arguments.max_instructions)
     with session.open_machine(arguments, keyboard=True) as opened:
-        if arguments.gdb is not None:
-            return serving.serve(opened, arguments.image, arguments.gdb, freeze=arguments.freeze)
-        return session.run_to_end(opened)
+        return serving.serve(opened, arguments.image, arguments.gdb, freeze=arguments.freeze)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gdbvmx.gdbstart import LOAD_COMMAND, executable, symbol_options
-from gdbvmx.remote import Server
+from gdbvmx.remote import Server, ServerError
 
 from .errors import CommandError, Status, say
 from .session import Session, ending
@@ -22,7 +22,10 @@ def serve(session: Session, image: Path, address: tuple[str, int], *, freeze: bo
     """Serves gdb until the machine ends or a client kills it, and returns the exit status."""
 
     async def serve_within_time() -> int:
-        host, port = await server.listen()
+        try:
+            host, port = await server.listen()
+        except ServerError as error:
+            raise CommandError(str(error)) from error
         say(f"gdb: target remote {host}:{port}{' (the machine waits for it)' if freeze else ''}")
         async with asyncio.timeout(_seconds_left(session)):
             stop = await server.serve()
