@@ -5,7 +5,7 @@ PYTEST := $(VENV)/python -m pytest
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build guests test lint format bench demo clean
+.PHONY: help setup build guests test conformance lint format bench demo clean
 
 help: ## list these verbs
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -22,6 +22,9 @@ guests: setup ## build the demonstration hypervisors from source
 test: build guests ## run all tests: the core's, then the whole
 	cargo test --quiet --manifest-path core/Cargo.toml
 	$(PYTEST)
+
+conformance: setup ## hold the core's instructions against the host processor, at length
+	GDBVMX_ORACLE_CASES=4000000 cargo test --quiet --manifest-path core/Cargo.toml --test host -- --nocapture
 
 lint: build ## formatting, lints and types of Rust and Python
 	cargo fmt --manifest-path core/Cargo.toml --check

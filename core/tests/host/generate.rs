@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use _core::cpu::decode::Flow;
 use _core::cpu::exec::GROUPS;
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 use super::state::*;
 
@@ -238,7 +238,7 @@ impl Generator {
             let bytes = self.bytes(random, bitness);
             let mut insn = Instruction::default();
             Decoder::with_ip(bitness, &bytes, CODE + ENTRY, DecoderOptions::NONE).decode_out(&mut insn);
-            if !self.known.contains(&insn.mnemonic()) || is_segment_or_system(&insn) {
+            if !self.known.contains(&insn.mnemonic()) || is_elsewhere(&insn) {
                 continue;
             }
             let mut case = Case {
@@ -409,8 +409,15 @@ fn memory_operand(insn: &Instruction) -> u32 {
         .unwrap_or(0) as u32
 }
 
-fn is_segment_or_system(insn: &Instruction) -> bool {
-    (0..insn.op_count()).any(|operand| {
+/// What works on state that the cases do not have: segments, control registers, the x87's.
+fn is_elsewhere(insn: &Instruction) -> bool {
+    let of_x87 = |feature: &CpuidFeature| {
+        matches!(
+            feature,
+            CpuidFeature::FPU | CpuidFeature::FPU287 | CpuidFeature::FPU387 | CpuidFeature::MMX
+        )
+    };
+    let elsewhere = |operand| {
         let register = insn.op_register(operand);
         insn.op_kind(operand) == OpKind::Register
             && (register.is_segment_register()
@@ -418,5 +425,6 @@ fn is_segment_or_system(insn: &Instruction) -> bool {
                 || register.is_dr()
                 || register.is_mm()
                 || register.is_st())
-    })
+    };
+    insn.cpuid_features().iter().any(of_x87) || (0..insn.op_count()).any(elsewhere)
 }

@@ -12,7 +12,7 @@ mod state;
 
 use std::collections::BTreeMap;
 
-use iced_x86::{Code, Instruction, Mnemonic, Register};
+use iced_x86::{Code, CpuidFeature, Instruction, Mnemonic, Register};
 
 use generate::{Generator, Random};
 use state::*;
@@ -22,6 +22,33 @@ fn setting(name: &str, default: u64) -> u64 {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(default)
+}
+
+/// Whether the host can be asked about the instruction.
+fn host_has(insn: &Instruction) -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    insn.cpuid_features().iter().all(|feature| match feature {
+        CpuidFeature::ADX => has!("adx"),
+        CpuidFeature::AES => has!("aes"),
+        CpuidFeature::BMI1 => has!("bmi1"),
+        CpuidFeature::BMI2 => has!("bmi2"),
+        CpuidFeature::LZCNT => has!("lzcnt"),
+        CpuidFeature::MOVBE => has!("movbe"),
+        CpuidFeature::PCLMULQDQ => has!("pclmulqdq"),
+        CpuidFeature::POPCNT => has!("popcnt"),
+        CpuidFeature::SHA => has!("sha"),
+        CpuidFeature::SSE3 => has!("sse3"),
+        CpuidFeature::SSSE3 => has!("ssse3"),
+        CpuidFeature::SSE4_1 => has!("sse4.1"),
+        CpuidFeature::SSE4_2 => has!("sse4.2"),
+        CpuidFeature::CLFLUSHOPT => host_cpuid_7() >> 23 & 1 != 0,
+        CpuidFeature::CLWB => host_cpuid_7() >> 24 & 1 != 0,
+        _ => true,
+    })
+}
+
+fn host_cpuid_7() -> u32 {
+    std::arch::x86_64::__cpuid_count(7, 0).ebx
 }
 
 const CF: u64 = 1 << 0;
@@ -194,6 +221,10 @@ fn instructions_do_what_the_host_does() {
     let cases = setting("GDBVMX_ORACLE_CASES", 50_000);
     let mut random = Random(setting("GDBVMX_ORACLE_SEED", 1));
     let only = std::env::var("GDBVMX_ORACLE_ONLY").ok();
+    if !std::arch::is_x86_feature_detected!("avx") {
+        println!("skipped: the host processor has no AVX, by which the state is loaded");
+        return;
+    }
     let native = native::Native::new();
     let mut emulated = emulated::Emulated::new();
     let generator = Generator::new();
@@ -208,7 +239,7 @@ fn instructions_do_what_the_host_does() {
         {
             continue;
         }
-        if undefined_result(&insn, &case) {
+        if undefined_result(&insn, &case) || !host_has(&insn) {
             continue;
         }
         *seen.entry(insn.code()).or_default() += 1;

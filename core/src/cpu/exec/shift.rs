@@ -43,9 +43,8 @@ struct Shl;
 impl Shift for Shl {
     #[inline(always)]
     fn shift<T: Int>(flags: &mut Flags, a: T, count: u32) -> T {
-        let before = a.to_u64() << (count - 1);
-        let result = T::from_u64(before << 1);
-        let carry = top::<T>(before);
+        let result = T::from_u64(a.to_u64() << count);
+        let carry = top::<T>(a.to_u64() << (count - 1));
         flags.result_with(result, carry, carry != result.sign());
         result
     }
@@ -55,8 +54,8 @@ struct Shr;
 impl Shift for Shr {
     #[inline(always)]
     fn shift<T: Int>(flags: &mut Flags, a: T, count: u32) -> T {
+        let result = T::from_u64(a.to_u64() >> count);
         let before = a.to_u64() >> (count - 1);
-        let result = T::from_u64(before >> 1);
         flags.result_with(result, before & 1 != 0, top::<T>(before));
         result
     }
@@ -66,8 +65,9 @@ struct Sar;
 impl Shift for Sar {
     #[inline(always)]
     fn shift<T: Int>(flags: &mut Flags, a: T, count: u32) -> T {
-        let before = a.sign_extended() as i64 >> (count - 1);
-        let result = T::from_u64((before >> 1) as u64);
+        let wide = a.sign_extended() as i64;
+        let result = T::from_u64((wide >> count) as u64);
+        let before = wide >> (count - 1);
         flags.result_with(result, before & 1 != 0, false);
         result
     }
