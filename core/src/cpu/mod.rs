@@ -382,13 +382,13 @@ impl Cpu {
         }
     }
 
-    /// RIP as an instruction pointer of the current code size wraps.
+    /// What wraps of an instruction pointer that goes on to the next instruction: EIP, in 16-bit code too. Only branches
+    /// of 16-bit operand size stay within 64 KiB.
     #[inline(always)]
     pub fn ip_mask(&self) -> u64 {
         match self.code_size {
             CodeSize::Bits64 => !0,
-            CodeSize::Bits32 => 0xffff_ffff,
-            CodeSize::Bits16 => 0xffff,
+            _ => 0xffff_ffff,
         }
     }
 

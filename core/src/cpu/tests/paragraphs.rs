@@ -138,3 +138,21 @@ fn vme_redirects_int_n_to_the_program_with_vif_as_its_if() {
     bench.store::<1>(TSS + 0x100 - 32 + 8, 1);
     assert_eq!(bench.fault(&[0xcd, 0x40], GENERAL_PROTECTION), 0);
 }
+
+#[test]
+fn code_of_16_bits_may_go_on_beyond_64_kib_where_the_limit_lets_it() {
+    let mut bench = Bench::real();
+    bench.cpu.rip = 0xffff;
+    bench.cpu.idtr.base = 0;
+    bench.run(&[0x90]);
+    assert_eq!(bench.cpu.rip, 0x1_0000);
+    bench.step();
+    assert_eq!(bench.cpu.rip, 0x600 + 16 * GENERAL_PROTECTION as u64);
+    let mut bench = Bench::real();
+    bench.cpu.rip = 0xffff;
+    bench.cpu.seg[CS].limit = 0xffff_ffff;
+    bench.cpu.update_mode();
+    bench.run(&[0x90]);
+    bench.run(&[0x90]);
+    assert_eq!(bench.cpu.rip, 0x1_0001);
+}
