@@ -172,12 +172,12 @@ static ROWS: &[Row] = &[
             there
         },
     ),
-    // Microcode: the revision is 0, which is what software writes before it asks.
+    // Microcode: software writes 0 and executes CPUID before it asks; the answer never changes.
     row(
         0x8b,
         0x8b,
         "IA32_BIOS_SIGN_ID",
-        |_, _, _| Some(0),
+        |_, _, _| Some(MICROCODE_REVISION << 32),
         |_, _, _, _| true,
     ),
     row(
@@ -306,6 +306,8 @@ static ROWS: &[Row] = &[
     stored!(0xc000_0103 "IA32_TSC_AUX" tsc_aux if |_, value| value >> 32 == 0),
 ];
 
+/// Late enough that no system sees an erratum to work around, such as those of the TSC-deadline timer.
+const MICROCODE_REVISION: u64 = 0x100;
 const FEATURE_CONTROL_LOCKED: u64 = 1;
 /// Lock, VMX inside SMX, VMX outside SMX.
 const FEATURE_CONTROL_DEFINED: u64 = 0b111;
