@@ -1,10 +1,8 @@
 //! Decoded code: blocks keyed by physical address and mode, and the links between them.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use super::insn::Insn;
 use super::CodeSize;
+use crate::hash::NumberMap;
 
 pub type BlockId = u32;
 
@@ -74,39 +72,14 @@ pub struct Key {
     pub size: CodeSize,
 }
 
-/// Hashes places in RAM: one multiplication, its halves folded so that every bit counts.
-#[derive(Default)]
-struct PlaceHasher(u64);
-
-impl Hasher for PlaceHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        let product = u128::from(self.0 ^ value) * 0x9e37_79b9_7f4a_7c15;
-        self.0 = product as u64 ^ (product >> 64) as u64;
-    }
-
-    fn write_isize(&mut self, value: isize) {
-        self.write_u64(value as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-type Places<K, V> = HashMap<K, V, BuildHasherDefault<PlaceHasher>>;
-
 /// All blocks of the machine. Freed blocks are reused only after the epoch has moved on, so that no link can lead to
 /// the wrong one.
 pub struct CodeCache {
     blocks: Vec<Block>,
     free: Vec<BlockId>,
-    by_key: Places<Key, BlockId>,
+    by_key: NumberMap<Key, BlockId>,
     /// The blocks of each page of RAM.
-    by_page: Places<u64, Vec<(Key, BlockId)>>,
+    by_page: NumberMap<u64, Vec<(Key, BlockId)>>,
     recent: Box<[Link]>,
     epoch: u64,
     /// The breakpoints' generation that blocks were cut for.
@@ -124,8 +97,8 @@ impl Default for CodeCache {
         CodeCache {
             blocks: vec![Block::new(Vec::new(), true)],
             free: Vec::new(),
-            by_key: Places::default(),
-            by_page: Places::default(),
+            by_key: NumberMap::default(),
+            by_page: NumberMap::default(),
             recent: vec![Link::default(); RECENT].into(),
             epoch: 1,
             breakpoints: 0,

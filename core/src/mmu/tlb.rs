@@ -4,7 +4,7 @@
 //! address space (paging root, PCID, VPID, EPT root) and the privilege. Forgetting an address space is taking a new
 //! context number; the entries of the old one can no longer match.
 
-use std::collections::HashMap;
+use crate::hash::NumberMap;
 
 pub const PAGE: u64 = 0x1000;
 pub const PAGE_MASK: u64 = !0xfff;
@@ -55,7 +55,7 @@ pub struct Tlb {
     entries: Box<[Entry; SLOTS]>,
     /// Context and privilege of the accesses made now, as the low bits of a tag.
     pub context: u64,
-    contexts: HashMap<Space, u64>,
+    contexts: NumberMap<Space, u64>,
     space: Space,
     next: u64,
     /// Grows each time context numbers are handed out anew.
@@ -73,7 +73,7 @@ impl Tlb {
         let mut tlb = Tlb {
             entries: Box::new([Entry::default(); SLOTS]),
             context: 0,
-            contexts: HashMap::new(),
+            contexts: NumberMap::default(),
             space: Space::default(),
             next: 1,
             generation: 0,

@@ -589,3 +589,40 @@ fn a_guest_in_protected_mode_without_paging() {
     assert!(bench.cpu.long64());
     assert_eq!(bench.cpu.seg[SS].rights.0, 0xc093);
 }
+
+/// `cargo test --release round_trip -- --ignored --nocapture`: CPUID exits with a handler of two VMREAD and VMWRITE.
+#[test]
+#[ignore = "a measurement"]
+fn round_trip() {
+    const ROUNDS: u64 = 1_000_000;
+    // CPUID; JMP to it.
+    let mut bench = Bench::with_guest(&[0x0f, 0xa2, 0xeb, 0xfc]);
+    bench.set_bits(
+        field::PRIMARY_PROCESSOR_BASED_CONTROLS,
+        primary::ACTIVATE_SECONDARY_CONTROLS,
+    );
+    bench.set_bits(field::SECONDARY_PROCESSOR_BASED_CONTROLS, secondary::ENABLE_VPID);
+    bench.set(field::VIRTUAL_PROCESSOR_IDENTIFIER, 1);
+    // MOV EAX, EXIT_REASON; VMREAD RBX, RAX; MOV EAX, GUEST_RIP; VMREAD RBX, RAX; ADD RBX, 2; VMWRITE RAX, RBX; VMRESUME.
+    let handler = [
+        &[0xb8, 0x02, 0x44, 0x00, 0x00],
+        VMREAD,
+        &[0xb8, 0x1e, 0x68, 0x00, 0x00],
+        VMREAD,
+        &[0x48, 0x83, 0xc3, 0x02],
+        VMWRITE,
+        VMRESUME,
+    ]
+    .concat();
+    bench.write(HOST, &handler);
+    bench.execute(VMLAUNCH);
+    let before = bench.bus.debug.events.count();
+    let start = std::time::Instant::now();
+    while bench.bus.debug.events.count() - before < 2 * ROUNDS {
+        bench.go(1_000_000);
+    }
+    println!(
+        "{:.0} ns a round trip",
+        start.elapsed().as_nanos() as f64 / ROUNDS as f64
+    );
+}
