@@ -43,7 +43,7 @@ format: setup ## format all source
 bench: build guests ## measure speed, beside Debian's Bochs in the same run
 	$(VENV)/python scripts/bench.py
 
-demo: build guests ## a debugging session of two minutes that runs by itself
+demo: build guests ## a debugging session that runs by itself
 	$(VENV)/python scripts/demo.py
 
 clean: ## remove what was built; .venv stays

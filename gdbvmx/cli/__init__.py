@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import NoReturn
 
 import gdbvmx
@@ -52,11 +52,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _terminate(number: int, _: FrameType | None) -> NoReturn:
+    """Ends as by an exception: files are closed and the terminal is put back."""
+    raise SystemExit(128 + number)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     # What follows `--` belongs to another program; argparse would take it for positional arguments.
     end = words.index("--") if "--" in words else len(words)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         arguments = _parser().parse_args(words[:end])
         arguments.rest = words[end + 1 :]

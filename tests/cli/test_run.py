@@ -88,18 +88,21 @@ def test_limit_of_time(gdbvmx, flat):
     assert 0.5 <= time.monotonic() - start < 10
 
 
-def test_interrupt(flat):
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupt(flat, tmp_path, sent, status):
+    trace = tmp_path / "t.jsonl"
     process = subprocess.Popen(
-        [sys.executable, "-m", "gdbvmx", "run", flat(put(0x3F8, b"up\n") + LOOP)],
+        [sys.executable, "-m", "gdbvmx", "run", flat(put(0x3F8, b"up\n") + LOOP), "--trace", trace],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
     assert process.stdout.read(3) == b"up\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (130, b"")
+    assert (process.returncode, errors) == (status, b"")
+    assert json.loads(trace.read_text())["format"] == "gdbvmx-trace"
 
 
 def test_a_trace_is_the_same_twice(gdbvmx, minivisor, tmp_path):
