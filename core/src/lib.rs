@@ -3,7 +3,6 @@
 
 pub mod cpu;
 pub mod debug;
-pub mod hash;
 pub mod machine;
 pub mod mmu;
 pub mod platform;

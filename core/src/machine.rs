@@ -148,7 +148,7 @@ impl Machine {
             }
             // What it ran may have woken a processor that was idle before it.
             self.round.idle &= cpu.icount == before;
-            let written = std::mem::take(&mut self.bus.new_code_pages);
+            let written = std::mem::take(&mut self.bus.newly_guarded);
             for page in written {
                 self.cpus.iter_mut().for_each(|cpu| cpu.tlb.forget_writes(page));
             }

@@ -2,7 +2,7 @@
 
 use super::insn::Insn;
 use super::CodeSize;
-use crate::hash::NumberMap;
+use rustc_hash::FxHashMap;
 
 pub type BlockId = u32;
 
@@ -77,9 +77,9 @@ pub struct Key {
 pub struct CodeCache {
     blocks: Vec<Block>,
     free: Vec<BlockId>,
-    by_key: NumberMap<Key, BlockId>,
+    by_key: FxHashMap<Key, BlockId>,
     /// The blocks of each page of RAM.
-    by_page: NumberMap<u64, Vec<(Key, BlockId)>>,
+    by_page: FxHashMap<u64, Vec<(Key, BlockId)>>,
     recent: Box<[Link]>,
     epoch: u64,
     /// The breakpoints' generation that blocks were cut for.
@@ -97,8 +97,8 @@ impl Default for CodeCache {
         CodeCache {
             blocks: vec![Block::new(Vec::new(), true)],
             free: Vec::new(),
-            by_key: NumberMap::default(),
-            by_page: NumberMap::default(),
+            by_key: FxHashMap::default(),
+            by_page: FxHashMap::default(),
             recent: vec![Link::default(); RECENT].into(),
             epoch: 1,
             breakpoints: 0,

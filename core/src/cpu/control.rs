@@ -2,8 +2,8 @@
 
 use super::bits::*;
 use super::{Cpu, Done, Stop};
-use crate::mmu::ept;
-use crate::mmu::tlb::Space;
+use crate::mmu::tlb::{Space, PAGE_MASK};
+use crate::mmu::{ept, paging};
 use crate::platform::Bus;
 use crate::vmx::intercept;
 
@@ -31,10 +31,33 @@ impl Cpu {
         Space {
             vpid,
             pcid: self.pcid(),
+            root: if self.cr0 & CR0_PG == 0 {
+                0
+            } else if self.pae_paging() {
+                Space::PDPTES
+            } else {
+                self.cr3 & PAGE_MASK
+            },
+            keys: self.protection_keys(),
             ept_root,
             guest: self.vmx.guest,
             paging: self.cr0 & CR0_TRANSLATION | self.cr4 & CR4_TRANSLATION | self.efer & EFER_TRANSLATION,
         }
+    }
+
+    /// PKRU and IA32_PKRS as far as they are in force.
+    fn protection_keys(&self) -> u64 {
+        let user = if self.cr4 & CR4_PKE != 0 {
+            self.msr.pkru as u64
+        } else {
+            0
+        };
+        let supervisor = if self.cr4 & CR4_PKS != 0 {
+            self.msr.pkrs << 32
+        } else {
+            0
+        };
+        user | supervisor
     }
 
     pub fn pcid(&self) -> u16 {
@@ -53,10 +76,11 @@ impl Cpu {
     }
 
     /// Forgets what is cached under the current VPID: of one PCID, or of all with the global pages.
-    pub fn flush_translations(&mut self, pcid: Option<u16>) {
+    pub fn flush_translations(&mut self, bus: &Bus, pcid: Option<u16>) {
         let vpid = self.tlb.space().vpid;
-        self.tlb
-            .flush(|space| space.vpid == vpid && pcid.is_none_or(|pcid| space.pcid == pcid));
+        self.tlb.flush(bus.ram.table_writes(), |space| {
+            space.vpid == vpid && pcid.is_none_or(|pcid| space.pcid == pcid)
+        });
     }
 
     /// Loads CR0 as MOV does, LMA following PG.
@@ -81,7 +105,7 @@ impl Cpu {
         self.cr0 = value;
         if changed & CR0_PG != 0 {
             self.efer = self.efer & !EFER_LMA | if enters_long { EFER_LMA } else { 0 };
-            self.flush_translations(None);
+            self.flush_translations(bus, None);
         }
         if changed & CR0_PE != 0 {
             self.cpl = 0;
@@ -106,7 +130,7 @@ impl Cpu {
         }
         self.cr3 = value & !CR3_KEEP;
         if !pcids || value & CR3_KEEP == 0 {
-            self.flush_translations(Some(self.pcid()));
+            self.flush_translations(bus, Some(self.pcid()));
         }
         self.update_space();
         Ok(())
@@ -130,7 +154,7 @@ impl Cpu {
         }
         self.cr4 = value;
         if changed & CR4_TRANSLATION != 0 {
-            self.flush_translations(None);
+            self.flush_translations(bus, None);
             self.update_space();
         }
         self.update_mode();
@@ -160,6 +184,7 @@ impl Cpu {
             let host = ept::translate_table(self, bus, address, 0, false)?;
             *entry = bus.read_physical(self.id, host, 8);
         }
+        paging::guard_tables(self, bus);
         if self.pdptes_are_valid(&entries) {
             Ok(entries)
         } else {

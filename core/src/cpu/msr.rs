@@ -277,7 +277,7 @@ static ROWS: &[Row] = &[
             let good = cpu.profile.has(feature::PKS) && value >> 32 == 0;
             if good {
                 cpu.msr.pkrs = value;
-                cpu.flush_translations(None);
+                cpu.update_space();
             }
             good
         },

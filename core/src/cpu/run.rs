@@ -410,7 +410,7 @@ fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Res
             };
             if bus.ram.mark_code(ram as u64, block.length as u64) {
                 cpu.tlb.forget_writes(ram as u64 & PAGE_MASK);
-                bus.new_code_pages.push(ram as u64 & PAGE_MASK);
+                bus.newly_guarded.push(ram as u64 & PAGE_MASK);
             }
             let key = Key {
                 ram: ram as u64,

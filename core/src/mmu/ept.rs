@@ -222,10 +222,10 @@ impl Tables for Physical<'_> {
     type Error = Stop;
 
     fn load(&mut self, address: u64, bytes: u64) -> Result<u64, Stop> {
-        Ok(self.bus.read_physical(self.cpu.id, address, bytes))
+        Ok(self.bus.read_table(self.cpu.id, address, bytes))
     }
     fn store(&mut self, address: u64, bytes: u64, entry: u64) -> Result<(), Stop> {
-        self.bus.write_physical(self.cpu.id, address, bytes, entry);
+        self.bus.write_table_flags(self.cpu.id, address, bytes, entry);
         Ok(())
     }
     fn dirty(&mut self, address: u64) -> Result<(), Stop> {

@@ -384,11 +384,11 @@ impl Tables for Running<'_> {
 
     fn load(&mut self, address: u64, bytes: u64) -> Result<u64, Stop> {
         let host = ept::translate_table(self.cpu, self.bus, address, self.linear, false)?;
-        Ok(self.bus.read_physical(self.cpu.id, host, bytes))
+        Ok(self.bus.read_table(self.cpu.id, host, bytes))
     }
     fn store(&mut self, address: u64, bytes: u64, entry: u64) -> Result<(), Stop> {
         let host = ept::translate_table(self.cpu, self.bus, address, self.linear, true)?;
-        self.bus.write_physical(self.cpu.id, host, bytes, entry);
+        self.bus.write_table_flags(self.cpu.id, host, bytes, entry);
         Ok(())
     }
 }
@@ -397,6 +397,20 @@ impl Tables for Running<'_> {
 #[cold]
 #[inline(never)]
 pub fn translate(cpu: &mut Cpu, bus: &mut Bus, linear: u64, access: Access) -> Result<u64, Stop> {
+    let result = translate_and_fill(cpu, bus, linear, access);
+    guard_tables(cpu, bus);
+    result
+}
+
+/// From now on writes to the tables that a walk has just come across are noticed.
+pub fn guard_tables(cpu: &mut Cpu, bus: &mut Bus) {
+    while let Some(page) = bus.new_tables.pop() {
+        cpu.tlb.forget_writes(page);
+        bus.newly_guarded.push(page);
+    }
+}
+
+fn translate_and_fill(cpu: &mut Cpu, bus: &mut Bus, linear: u64, access: Access) -> Result<u64, Stop> {
     let control = Control::of(cpu);
     let leaf = match walk(&control, &mut Running { cpu, bus, linear }, linear, access) {
         Ok(leaf) => leaf,

@@ -4,7 +4,7 @@
 //! address space (paging root, PCID, VPID, EPT root) and the privilege. Forgetting an address space is taking a new
 //! context number; the entries of the old one can no longer match.
 
-use crate::hash::NumberMap;
+use rustc_hash::FxHashMap;
 
 pub const PAGE: u64 = 0x1000;
 pub const PAGE_MASK: u64 = !0xfff;
@@ -42,7 +42,11 @@ pub struct Space {
     pub vpid: u16,
     /// 0 unless CR4.PCIDE.
     pub pcid: u16,
-    /// Bits 51:12 of the EPT pointer; 0 without EPT.
+    /// Where paging starts: CR3's address; 0 without paging, `Space::PDPTES` with PAE paging.
+    pub root: u64,
+    /// PKRU, and IA32_PKRS above it.
+    pub keys: u64,
+    /// Bits 51:12 of the EPT pointer, and what changes the meaning of its tables below them; 0 without EPT.
     pub ept_root: u64,
     /// VMX non-root operation.
     pub guest: bool,
@@ -50,12 +54,36 @@ pub struct Space {
     pub paging: u64,
 }
 
+impl Space {
+    /// PAE paging starts from four entries that the processor holds, which a `Space` does not name.
+    pub const PDPTES: u64 = !0;
+}
+
+/// The translations of one space.
+#[derive(Clone, Copy, Debug)]
+struct Context {
+    number: u64,
+    /// The machine's count of writes to tables when it was begun.
+    begun: u64,
+}
+
+impl Context {
+    /// Whether its translations are still what a walk would give: no table of any space was written since.
+    fn is_exact(&self, space: &Space, table_writes: u64) -> bool {
+        self.begun == table_writes && space.root != Space::PDPTES
+    }
+}
+
 #[derive(Clone)]
 pub struct Tlb {
     entries: Box<[Entry; SLOTS]>,
     /// Context and privilege of the accesses made now, as the low bits of a tag.
     pub context: u64,
-    contexts: NumberMap<Space, u64>,
+    contexts: FxHashMap<Space, Context>,
+    /// The count of writes to tables that `flush` was last told.
+    table_writes: u64,
+    /// No context is older than this count, and all are exact: nothing that a flush could forget.
+    fresh_at: Option<u64>,
     space: Space,
     next: u64,
     /// Grows each time context numbers are handed out anew.
@@ -73,7 +101,9 @@ impl Tlb {
         let mut tlb = Tlb {
             entries: Box::new([Entry::default(); SLOTS]),
             context: 0,
-            contexts: NumberMap::default(),
+            contexts: FxHashMap::default(),
+            table_writes: 0,
+            fresh_at: None,
             space: Space::default(),
             next: 1,
             generation: 0,
@@ -130,7 +160,7 @@ impl Tlb {
     pub fn enter(&mut self, space: Space) {
         self.space = space;
         let number = match self.contexts.get(&space) {
-            Some(&number) => number,
+            Some(context) => context.number,
             None => self.fresh(space),
         };
         self.context = number << 2 | self.context & 3;
@@ -145,23 +175,37 @@ impl Tlb {
         }
         let number = self.next;
         self.next += 1;
-        self.contexts.insert(space, number);
+        self.contexts.insert(
+            space,
+            Context {
+                number,
+                begun: self.table_writes,
+            },
+        );
+        self.fresh_at = None;
         number
     }
 
-    /// Forgets every space that `dead` names, the current one included.
-    pub fn flush(&mut self, dead: impl Fn(&Space) -> bool) {
-        self.contexts.retain(|space, _| !dead(space));
-        self.enter(self.space);
-    }
-
-    pub fn flush_current(&mut self) {
-        self.contexts.remove(&self.space);
+    /// Forgets every space that `dead` names, the current one included. `table_writes` is the machine's count of writes to
+    /// paging structures: a space begun since the last of them is kept, for nobody can tell it from one walked anew.
+    pub fn flush(&mut self, table_writes: u64, dead: impl Fn(&Space) -> bool) {
+        self.table_writes = table_writes;
+        if self.fresh_at == Some(table_writes) {
+            return;
+        }
+        self.contexts
+            .retain(|space, context| context.is_exact(space, table_writes) || !dead(space));
+        let all = self
+            .contexts
+            .iter()
+            .all(|(space, context)| context.is_exact(space, table_writes));
+        self.fresh_at = all.then_some(table_writes);
         self.enter(self.space);
     }
 
     pub fn flush_all(&mut self) {
-        self.flush(|_| true);
+        self.contexts.clear();
+        self.enter(self.space);
     }
 
     pub fn space(&self) -> Space {

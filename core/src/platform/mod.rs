@@ -42,8 +42,11 @@ pub struct Bus {
     pub signals: Vec<Signals>,
     /// What the guest asks of the machine; the run loop takes it after the instruction.
     pub request: Option<Request>,
-    /// RAM offsets of pages that became code during this turn: the other processors' TLBs must forget to write there.
-    pub new_code_pages: Vec<u64>,
+    /// RAM offsets of pages that became code or paging structures during this turn: the other processors' TLBs must
+    /// forget to write there.
+    pub newly_guarded: Vec<u64>,
+    /// Those that became paging structures in the walk under way.
+    pub new_tables: Vec<u64>,
     /// Whether INTR is asserted to each processor.
     intr: Vec<bool>,
     /// The earliest moment at which a device that the processors share has something to do.
@@ -77,7 +80,8 @@ impl Bus {
             clock: 0,
             signals: vec![Signals::default(); cpus],
             request: None,
-            new_code_pages: Vec::new(),
+            newly_guarded: Vec::new(),
+            new_tables: Vec::new(),
             intr: vec![false; cpus],
             shared_deadline: None,
             lapics: (0..cpus).map(|id| lapic::Lapic::new(id as u32)).collect(),
@@ -124,6 +128,26 @@ impl Bus {
                 .ram
                 .write(at, &value.to_le_bytes()[..(bytes as usize).min(8)]),
             None => self.mmio_write(cpu, address, bytes as u8, value),
+        }
+    }
+
+    /// Reads an entry of a paging structure at a host-physical address, and sees to it that writes to it are noticed.
+    pub fn read_table(&mut self, cpu: usize, address: u64, bytes: u64) -> u64 {
+        if let Some(at) = self.ram.offset(address) {
+            if self.ram.mark_table(at) {
+                self.new_tables.push(at as u64 & !0xfff);
+            }
+        }
+        self.read_physical(cpu, address, bytes)
+    }
+
+    /// Sets accessed and dirty flags of an entry.
+    pub fn write_table_flags(&mut self, cpu: usize, address: u64, bytes: u64, entry: u64) {
+        match self.ram.offset(address) {
+            Some(at) => self
+                .ram
+                .write_flags(at, &entry.to_le_bytes()[..(bytes as usize).min(8)]),
+            None => self.mmio_write(cpu, address, bytes as u8, entry),
         }
     }
 

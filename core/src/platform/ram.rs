@@ -18,6 +18,9 @@ pub struct Ram {
     code: Vec<Option<Box<CodeMap>>>,
     /// Offsets of code pages that were written to; their blocks are stale.
     stale: Vec<u64>,
+    /// Pages that a walk read an entry of, and that were not written to since.
+    tables: Vec<bool>,
+    table_writes: u64,
 }
 
 impl Ram {
@@ -28,6 +31,8 @@ impl Ram {
             bytes: vec![0; (pages * PAGE) as usize],
             code: vec![None; pages as usize],
             stale: Vec::new(),
+            tables: vec![false; pages as usize],
+            table_writes: 0,
         }
     }
 
@@ -105,6 +110,22 @@ impl Ram {
         if self.holds_code(at as u64, data.len() as u64) {
             self.stale.push(at as u64 & !0xfff);
         }
+        if let Some(table @ true) = self.tables.get_mut(at / PAGE as usize) {
+            *table = false;
+            self.table_writes += 1;
+        }
+        self.put(at, data);
+    }
+
+    /// Writes what changes no translation: accessed and dirty flags.
+    pub fn write_flags(&mut self, at: usize, data: &[u8]) {
+        if self.holds_code(at as u64, data.len() as u64) {
+            self.stale.push(at as u64 & !0xfff);
+        }
+        self.put(at, data);
+    }
+
+    fn put(&mut self, at: usize, data: &[u8]) {
         if let Some(place) = at
             .checked_add(data.len())
             .and_then(|end| self.bytes.get_mut(at..end))
@@ -113,9 +134,24 @@ impl Ram {
         }
     }
 
-    /// True where writes need no look at `holds_code`.
+    /// True where nobody minds writes: neither code nor a paging structure.
     pub fn is_plain(&self, at: u64) -> bool {
-        matches!(self.code.get((at / PAGE) as usize), Some(None))
+        let page = (at / PAGE) as usize;
+        matches!(self.code.get(page), Some(None)) && self.tables.get(page) == Some(&false)
+    }
+
+    /// Notes that a walk reads an entry in this page. True if the page was plain in this respect before.
+    #[inline]
+    pub fn mark_table(&mut self, at: usize) -> bool {
+        match self.tables.get_mut(at / PAGE as usize) {
+            Some(table) => !std::mem::replace(table, true),
+            None => false,
+        }
+    }
+
+    /// How often a paging structure was written to.
+    pub fn table_writes(&self) -> u64 {
+        self.table_writes
     }
 
     /// Whether any of `bytes` bytes (within one page) has been decoded.

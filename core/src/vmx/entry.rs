@@ -151,7 +151,7 @@ fn go(cpu: &mut Cpu, bus: &mut Bus, launch_rip: u64, modes: Modes) {
     let controls = cpu.vmx.controls;
     guest_state::load(cpu, &controls);
     if cpu.vmx.vpid == 0 {
-        cpu.tlb.flush(|space| space.vpid == 0);
+        cpu.tlb.flush(bus.ram.table_writes(), |space| space.vpid == 0);
     }
     cpu.update_space();
     cpu.update_mode();

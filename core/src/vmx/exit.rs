@@ -148,7 +148,7 @@ fn to_host(cpu: &mut Cpu, bus: &mut Bus) {
         return vmx_abort(cpu, bus, cause, detail);
     }
     if vpid == 0 {
-        cpu.tlb.flush(|space| space.vpid == 0);
+        cpu.tlb.flush(bus.ram.table_writes(), |space| space.vpid == 0);
     }
     cpu.update_space();
     cpu.update_mode();

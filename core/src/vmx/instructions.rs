@@ -366,7 +366,7 @@ fn invvpid(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
 }
 
 /// What a type and descriptor mean; false where they are no valid operand.
-type Invalidate = fn(&mut Cpu, kind: u64, low: u64, high: u64) -> bool;
+type Invalidate = fn(&mut Cpu, &Bus, kind: u64, low: u64, high: u64) -> bool;
 
 fn invalidation(
     cpu: &mut Cpu,
@@ -408,7 +408,7 @@ fn invalidation(
     let descriptor: [u8; 16] = cpu.read_bytes(bus, insn.seg, ea, false)?;
     let value = u128::from_le_bytes(descriptor);
     let (low, high) = (value as u64, (value >> 64) as u64);
-    if !run(cpu, kind, low, high) {
+    if !run(cpu, bus, kind, low, high) {
         let reason = FailReason::Invalidation { kind, low, high };
         return fail(
             cpu,

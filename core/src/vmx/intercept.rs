@@ -672,6 +672,10 @@ pub fn translation_tag(cpu: &Cpu) -> (u16, u64) {
     if !cpu.vmx.guest {
         return (0, 0);
     }
-    let root = cpu.vmx.ept_pointer.unwrap_or(0) & 0x000f_ffff_ffff_f000;
-    (cpu.vmx.vpid, root)
+    let Some(pointer) = cpu.vmx.ept_pointer else {
+        return (cpu.vmx.vpid, 0);
+    };
+    // Accessed and dirty flags are bit 6 of the pointer itself.
+    let by_mode = cpu.vmx.controls.secondary & secondary::MODE_BASED_EXECUTE_CONTROL_FOR_EPT != 0;
+    (cpu.vmx.vpid, pointer & 0x000f_ffff_ffff_f040 | by_mode as u64)
 }

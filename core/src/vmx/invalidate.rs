@@ -4,6 +4,7 @@ use super::capability::ept_vpid;
 use super::reasons::reason;
 use crate::cpu::Cpu;
 use crate::mmu::ept;
+use crate::platform::Bus;
 
 const EPT_ROOT: u64 = 0x000f_ffff_ffff_f000;
 
@@ -22,30 +23,31 @@ pub fn offers(cpu: &Cpu, instruction: u16, kind: u64) -> bool {
 }
 
 /// False where the descriptor is no valid operand.
-pub fn invept(cpu: &mut Cpu, kind: u64, pointer: u64, _: u64) -> bool {
+pub fn invept(cpu: &mut Cpu, bus: &Bus, kind: u64, pointer: u64, _: u64) -> bool {
     if kind == 2 {
-        cpu.tlb.flush(|space| space.ept_root != 0);
+        cpu.tlb.flush(bus.ram.table_writes(), |space| space.ept_root != 0);
         return true;
     }
     if !ept::pointer_is_valid(cpu.profile.capabilities(), cpu.maxphyaddr(), pointer) {
         return false;
     }
     let root = pointer & EPT_ROOT;
-    cpu.tlb.flush(|space| space.ept_root == root);
+    cpu.tlb
+        .flush(bus.ram.table_writes(), |space| space.ept_root & EPT_ROOT == root);
     true
 }
 
 /// False where the descriptor is no valid operand. Global translations and single pages go with the rest of their
 /// VPID: more may be forgotten than asked for.
-pub fn invvpid(cpu: &mut Cpu, kind: u64, low: u64, linear: u64) -> bool {
+pub fn invvpid(cpu: &mut Cpu, bus: &Bus, kind: u64, low: u64, linear: u64) -> bool {
     if low >> 16 != 0 {
         return false;
     }
     let vpid = low as u16;
     match kind {
-        2 => cpu.tlb.flush(|space| space.vpid != 0),
+        2 => cpu.tlb.flush(bus.ram.table_writes(), |space| space.vpid != 0),
         _ if vpid == 0 || kind == 0 && !cpu.canonical_base(linear) => return false,
-        _ => cpu.tlb.flush(|space| space.vpid == vpid),
+        _ => cpu.tlb.flush(bus.ram.table_writes(), |space| space.vpid == vpid),
     }
     true
 }

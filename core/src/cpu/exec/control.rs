@@ -193,12 +193,12 @@ fn read_debug<T: Int>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
 // Translations.
 
 /// Forgets more than the one page: whatever the VPID has cached.
-fn invlpg(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
+fn invlpg(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     check_supervisor(cpu)?;
     let linear = cpu.ea(insn).wrapping_add(cpu.window[insn.seg as usize & 7].base) & cpu.linear_mask;
     intercept::invlpg(cpu, insn, linear)?;
     if cpu.canonical(linear) {
-        cpu.flush_translations(None);
+        cpu.flush_translations(bus, None);
     }
     Ok(())
 }
@@ -221,7 +221,7 @@ fn invpcid<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     if bad {
         return Err(cpu.general_protection(0));
     }
-    cpu.flush_translations(names_pcid.then_some(pcid as u16));
+    cpu.flush_translations(bus, names_pcid.then_some(pcid as u16));
     Ok(())
 }
 
@@ -308,8 +308,7 @@ fn wrpkru(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
         return Err(cpu.general_protection(0));
     }
     cpu.msr.pkru = cpu.regs[RAX] as u32;
-    // Cached translations know the rights as they were.
-    cpu.flush_translations(None);
+    cpu.update_space();
     Ok(())
 }
 
