@@ -227,6 +227,8 @@ fn finish(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, done: Done) {
         Err(Stop::Again) => {
             cpu.icount += 1;
             cpu.rip = cpu.ip(insn);
+            // An event that comes before the next part pushes RF set (SDM vol. 3, 17.3.1.1).
+            cpu.flags.rest |= flags::RF;
         }
         Err(stop) => {
             cpu.rip = cpu.ip(insn);

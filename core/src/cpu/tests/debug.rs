@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cpu::exception::vector::*;
-use crate::cpu::RAX;
+use crate::cpu::{RAX, RCX, RDI, RDX};
 
 const NOP: &[u8] = &[0x90];
 const BS: u64 = 1 << 14;
@@ -107,4 +107,30 @@ fn dr4_is_dr6_unless_debug_extensions_are_on() {
     let mut bench = Bench::long();
     bench.cpu.regs[RAX] = 1 << 32;
     assert_eq!(bench.fault(&[0x0f, 0x23, 0xf8], GENERAL_PROTECTION), 0);
+}
+
+#[test]
+fn a_repeated_instruction_traps_after_each_part_with_rf_pushed() {
+    let mut bench = Bench::long();
+    bench.cpu.flags.set(flags::TF);
+    bench.cpu.regs[RCX] = 2;
+    bench.cpu.regs[RDI] = 0xd000;
+    bench.cpu.regs[RDX] = 0x80;
+    // REP INSB.
+    bench.run(&[0xf3, 0x6c]);
+    bench.step();
+    bench.assert_in(DEBUG);
+    assert_eq!(bench.cpu.regs[RCX], 1);
+    let [ip, _, pushed] = bench.stack::<8, 3>();
+    assert_eq!(
+        (ip, pushed & (flags::TF | flags::RF)),
+        (CODE, flags::TF | flags::RF)
+    );
+    // IRETQ: the second part is the last.
+    bench.run(&[0x48, 0xcf]);
+    bench.step();
+    bench.step();
+    bench.assert_in(DEBUG);
+    let [ip, _, pushed] = bench.stack::<8, 3>();
+    assert_eq!((ip, pushed & (flags::TF | flags::RF)), (CODE + 2, flags::TF));
 }
