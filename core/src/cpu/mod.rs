@@ -23,6 +23,7 @@ pub mod stack;
 pub mod task;
 #[cfg(test)]
 mod tests;
+pub mod transcendental;
 
 use std::sync::Arc;
 

@@ -126,6 +126,7 @@ pub const FEATURES: &[Feature] = &[
     feature::PAT,
     feature::PSE36,
     feature::CLFSH,
+    feature::MMX,
     feature::FXSR,
     feature::SSE,
     feature::SSE2,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use _core::cpu::block::CodeCache;
+use _core::cpu::exec::x87;
 use _core::cpu::run::{turn, Turn};
 use _core::cpu::segment::{Rights, CS, DS, ES, SS, TR};
 use _core::cpu::{bits, Cpu};
@@ -115,6 +116,7 @@ impl Emulated {
         cpu.regs[..16].copy_from_slice(&case.state.regs);
         cpu.ymm = case.state.ymm;
         cpu.mxcsr = case.state.mxcsr as u32;
+        cpu.x87 = registers_of(&case.state.x87);
         cpu.set_flags(case.state.flags);
         cpu.rip = CODE + ENTRY;
         let after = CODE + ENTRY + case.length as u64;
@@ -146,9 +148,44 @@ impl Emulated {
         state.ymm = cpu.ymm;
         state.flags = cpu.flags.get();
         state.mxcsr = cpu.mxcsr as u64;
+        state.x87 = image_of(&cpu.x87, state.x87.unused);
         let mut memory = [0; WINDOW_BYTES];
         let window = (WINDOW - CODE + PAGES_AT) as usize;
         memory.copy_from_slice(self.bus.ram.slice(window, WINDOW_BYTES).expect("RAM"));
         Outcome::Completed(Box::new(End { state, memory }))
+    }
+}
+
+fn registers_of(image: &X87) -> x87::X87 {
+    let mut x87 = x87::X87 {
+        control: image.control,
+        status: image.status,
+        opcode: image.opcode,
+        ..Default::default()
+    };
+    x87.instruction.offset = image.instruction;
+    x87.operand.offset = image.operand;
+    for (n, [significand, top]) in image.registers.into_iter().enumerate() {
+        x87.set(n, (significand, top as u16));
+    }
+    x87.set_tags(|n| image.tags >> n & 1 == 0);
+    x87
+}
+
+fn image_of(x87: &x87::X87, unused: u64) -> X87 {
+    let mut registers = [[0; 2]; 8];
+    for (n, register) in registers.iter_mut().enumerate() {
+        let (significand, top) = x87.get(n);
+        *register = [significand, top as u64];
+    }
+    X87 {
+        control: x87.control,
+        status: x87.status,
+        tags: (0..8).fold(0, |tags, n| tags | ((x87.tag >> (2 * n) & 3 != 3) as u16) << n),
+        opcode: x87.opcode,
+        instruction: x87.instruction.offset,
+        operand: x87.operand.offset,
+        unused,
+        registers,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use _core::cpu::decode::Flow;
 use _core::cpu::exec::GROUPS;
-use iced_x86::{Code, CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 use super::state::*;
 
@@ -102,6 +102,40 @@ impl Random {
             ]),
         }
     }
+    /// An 80-bit value: near others, at the ends of the range, special, unsupported, a single, a double, an integer.
+    fn extended(&mut self) -> [u64; 2] {
+        let sign = self.next() & 0x8000;
+        let significand = match self.below(4) {
+            0 => 1 << 63 | self.next() & !0 << self.below(64),
+            1 => self.pick(&[
+                1 << 63,
+                3 << 62,
+                !0,
+                (1 << 63) + 1,
+                (1 << 62) + 5,
+                (1 << 63) - 1,
+                1,
+                0,
+            ]),
+            _ => 1 << 63 | self.next(),
+        };
+        let exponent = match self.below(12) {
+            0 => 0,
+            1 => 0x7fff,
+            2 => 0x7ffe - self.below(70),
+            3 => 1 + self.below(70),
+            4 => self.next() & 0x7fff,
+            5 => 0x3fff + 63 + self.below(4) - 2,
+            6 => 0x3fff - 1022 - self.below(60),
+            7 => 0x3fff - 126 - self.below(30),
+            8 => 0x3fff + self.pick(&[127, 128, 1023, 1024]),
+            _ => 0x3fff + self.below(140) - 70,
+        };
+        if self.below(10) == 0 {
+            return [0, sign];
+        }
+        [significand, sign | exponent]
+    }
     /// A vector register's half: packed integers, singles or doubles.
     fn vector(&mut self) -> [u64; 2] {
         let kind = self.below(3);
@@ -110,6 +144,36 @@ impl Random {
             1 => (self.single() as u64) << 32 | self.single() as u64,
             _ => self.double(),
         })
+    }
+}
+
+/// Any rounding and precision, at times exceptions that are not masked, noted already or pending, empty registers.
+fn x87(random: &mut Random) -> X87 {
+    let any_masks = random.next() as u16 & 0x3f;
+    let control = 0x40 | random.pick(&[0x3f, 0x3f, any_masks]) | (random.next() as u16 & 0xf00);
+    let any_flags = random.next() as u16 & 0x7f;
+    let mut status = random.next() as u16 & 0x7f00 | random.pick(&[0, 0, 0, any_flags]);
+    if random.below(8) != 0 {
+        // Not pending.
+        status &= control | !0x3f;
+    }
+    if status & !control & 0x3f != 0 {
+        status |= 0x8080;
+    }
+    let any_tags = random.next() as u16 & 0xff;
+    let mut registers = [[0; 2]; 8];
+    for register in &mut registers {
+        *register = random.extended();
+    }
+    X87 {
+        control,
+        status,
+        tags: random.pick(&[0xff, 0xff, 0x7f, any_tags]),
+        opcode: random.next() as u16 & 0x7ff,
+        instruction: 0x1234_5678,
+        operand: 0x8765_4321,
+        unused: 0xffff_0000_1f80,
+        registers,
     }
 }
 
@@ -191,8 +255,23 @@ impl Generator {
         [&[0x66], &random.pick(&[map_38, map_3a])[..]].concat()
     }
 
+    fn x87_bytes(&self, random: &mut Random) -> Vec<u8> {
+        let mut bytes = vec![0xd8 | random.next() as u8 & 7];
+        let modrm = random.next() as u8;
+        bytes.push(if random.below(2) == 0 {
+            modrm | 0xc0
+        } else {
+            modrm & 0x7f
+        });
+        bytes.resize_with(15, || random.next() as u8);
+        bytes
+    }
+
     fn bytes(&self, random: &mut Random, bitness: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
+        if random.below(4) == 0 {
+            return self.x87_bytes(random);
+        }
         match random.below(8) {
             0..=1 => bytes.push(0x66),
             2 => bytes.push(0xf3),
@@ -295,6 +374,7 @@ impl Generator {
                 | random.below(4) << 13
                 | random.pick(&[0, 0, 0, 0x40, 0x8000, 0x8040])
                 | noted,
+            x87: x87(random),
         }
     }
 
@@ -409,22 +489,12 @@ fn memory_operand(insn: &Instruction) -> u32 {
         .unwrap_or(0) as u32
 }
 
-/// What works on state that the cases do not have: segments, control registers, the x87's.
+/// What works on state that the cases do not have: segments, control registers.
 fn is_elsewhere(insn: &Instruction) -> bool {
-    let of_x87 = |feature: &CpuidFeature| {
-        matches!(
-            feature,
-            CpuidFeature::FPU | CpuidFeature::FPU287 | CpuidFeature::FPU387 | CpuidFeature::MMX
-        )
-    };
     let elsewhere = |operand| {
         let register = insn.op_register(operand);
         insn.op_kind(operand) == OpKind::Register
-            && (register.is_segment_register()
-                || register.is_cr()
-                || register.is_dr()
-                || register.is_mm()
-                || register.is_st())
+            && (register.is_segment_register() || register.is_cr() || register.is_dr())
     };
-    insn.cpuid_features().iter().any(of_x87) || (0..insn.op_count()).any(elsewhere)
+    (0..insn.op_count()).any(elsewhere)
 }

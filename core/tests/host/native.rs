@@ -14,10 +14,10 @@ static RESUME: AtomicU64 = AtomicU64::new(0);
 /// Offsets into the context page: the state in and out, then the host's stack pointer and MXCSR.
 const STATE_IN: u64 = CONTEXT;
 const STATE_OUT: u64 = CONTEXT + 0x400;
-const HOST_RSP: u64 = CONTEXT + 0x800;
-const HOST_MXCSR: u64 = CONTEXT + 0x808;
+const HOST_RSP: u64 = CONTEXT + 0xe00;
+const HOST_MXCSR: u64 = CONTEXT + 0xe08;
 /// The far pointer to `ENTRY` in a code segment of 32 bits.
-const ENTRY_32: u64 = CONTEXT + 0x810;
+const ENTRY_32: u64 = CONTEXT + 0xe10;
 /// Linux's selectors in user mode.
 const CODE_32: u16 = 0x23;
 const CODE_64: u16 = 0x33;
@@ -25,6 +25,8 @@ const DATA_SEGMENT: u8 = 0x2b;
 const YMM: u64 = 128;
 const FLAGS: u64 = YMM + 512;
 const MXCSR: u64 = FLAGS + 8;
+/// FXSAVE64 and FXRSTOR64 reach 512 bytes from here.
+const X87: u64 = MXCSR + 8;
 
 extern "C" fn on_signal(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     SIGNAL.store(signal, Ordering::SeqCst);
@@ -114,6 +116,7 @@ impl Native {
         // DS and ES are null in 64-bit mode, and must be there in 32-bit mode.
         prologue.bytes(&[0xb8, DATA_SEGMENT, 0, 0, 0, 0x8e, 0xd8, 0x8e, 0xc0]);
         prologue.absolute(&[0x0f, 0xae], 3, HOST_MXCSR);
+        prologue.absolute(&[0x48, 0x0f, 0xae], 1, STATE_IN + X87);
         prologue.vectors(0x10, STATE_IN);
         prologue.absolute(&[0x0f, 0xae], 2, STATE_IN + MXCSR);
         prologue.absolute(&[0xff], 6, STATE_IN + FLAGS).bytes(&[0x9d]);
@@ -123,6 +126,9 @@ impl Native {
         epilogue.absolute(&[0x48, 0x8b], 4, HOST_RSP).bytes(&[0x9c]);
         epilogue.absolute(&[0x8f], 0, STATE_OUT + FLAGS);
         epilogue.absolute(&[0x0f, 0xae], 3, STATE_OUT + MXCSR);
+        epilogue.absolute(&[0x48, 0x0f, 0xae], 0, STATE_OUT + X87);
+        // FNINIT.
+        epilogue.bytes(&[0xdb, 0xe3]);
         epilogue.absolute(&[0x0f, 0xae], 2, HOST_MXCSR);
         epilogue.vectors(0x11, STATE_OUT);
         // VZEROUPPER, CLD, the POPs, RET.
@@ -173,6 +179,10 @@ impl Native {
         // The status register's upper half belongs to nobody.
         let state = State {
             mxcsr: state.mxcsr & 0xffff_ffff,
+            x87: super::state::X87 {
+                unused: case.state.x87.unused,
+                ..state.x87
+            },
             ..state
         };
         match SIGNAL.load(Ordering::SeqCst) {

@@ -22,6 +22,24 @@ pub struct State {
     pub ymm: [[u64; 4]; 16],
     pub flags: u64,
     pub mxcsr: u64,
+    pub x87: X87,
+}
+
+/// The x87 state, as FXSAVE64 lays it out.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[repr(C, align(16))]
+pub struct X87 {
+    pub control: u16,
+    pub status: u16,
+    /// One bit a register, in physical order: not empty.
+    pub tags: u16,
+    pub opcode: u16,
+    pub instruction: u64,
+    pub operand: u64,
+    /// MXCSR and its mask; not looked at.
+    pub unused: u64,
+    /// ST(0) to ST(7): significand, then sign and exponent.
+    pub registers: [[u64; 2]; 8],
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]

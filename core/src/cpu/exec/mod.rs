@@ -2,6 +2,8 @@
 
 #[macro_use]
 mod select;
+#[macro_use]
+mod sse;
 
 mod alu;
 mod bits;
@@ -13,12 +15,11 @@ mod flag;
 mod identify;
 mod interrupt;
 mod io;
+mod mmx;
 mod mov;
 mod muldiv;
 mod segments;
 mod shift;
-#[macro_use]
-mod sse;
 mod sse_convert;
 mod sse_float;
 mod sse_integer;
@@ -30,8 +31,11 @@ mod stack;
 mod string;
 mod syscall;
 pub mod x87;
+#[macro_use]
+mod x87_arithmetic;
 mod x87_control;
 mod x87_move;
+mod x87_transcendental;
 
 use super::decode::Group;
 use super::insn::Insn;
@@ -59,8 +63,11 @@ pub static GROUPS: &[Group] = &[
     identify::ROWS,
     io::ROWS,
     crate::vmx::instructions::ROWS,
+    x87_arithmetic::ROWS,
     x87_control::ROWS,
     x87_move::ROWS,
+    x87_transcendental::ROWS,
+    mmx::ROWS,
     sse_move::ROWS,
     sse_integer::ROWS,
     sse_shuffle::ROWS,

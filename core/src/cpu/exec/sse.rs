@@ -176,7 +176,7 @@ macro_rules! by_source {
 /// `Name(bytes of the source) |a, b, imm| expression;`
 macro_rules! packed {
     ($($name:ident($bytes:literal) |$a:pat_param, $b:pat_param, $imm:pat_param| $result:expr;)*) => {$(
-        struct $name;
+        pub struct $name;
         impl super::sse::Packed for $name {
             const BYTES: usize = $bytes;
             #[inline(always)]

@@ -227,19 +227,20 @@ fn whole_left(a: Xmm, bytes: u64) -> Xmm {
     [shifted as u64, (shifted >> 64) as u64]
 }
 
-fn whole_right(a: Xmm, bytes: u64) -> Xmm {
+pub fn whole_right(a: Xmm, bytes: u64) -> Xmm {
     let all = a[0] as u128 | (a[1] as u128) << 64;
     let shifted = if bytes > 15 { 0 } else { all >> (bytes * 8) };
     [shifted as u64, (shifted >> 64) as u64]
 }
 
-trait Shift {
+/// Of lanes, or of the whole, by a count.
+pub trait Shift {
     fn shift(a: Xmm, count: u64) -> Xmm;
 }
 
 macro_rules! shifts {
     ($($name:ident $function:expr;)*) => {$(
-        struct $name;
+        pub struct $name;
         impl Shift for $name {
             #[inline(always)]
             fn shift(a: Xmm, count: u64) -> Xmm {

@@ -15,7 +15,7 @@ fn choice(imm: u8, number: u32) -> u32 {
 }
 
 /// Four words of one half, chosen by `imm`.
-fn shuffle_words(half: u64, imm: u8) -> u64 {
+pub fn shuffle_words(half: u64, imm: u8) -> u64 {
     let shuffled = build::<u16>(|number| lane([half, 0], choice(imm, number & 3)));
     shuffled[0]
 }

@@ -7,7 +7,7 @@
 use crate::cpu::bits::{CR0_EM, CR0_MP, CR0_NE, CR0_TS};
 use crate::cpu::exception::vector;
 use crate::cpu::extended::{
-    Environment, Extended, Value, BEFORE_COMPUTATION, DEFAULT_NAN, EXCEPTIONS, STACK_FAULT,
+    Environment, Extended, Value, BEFORE_COMPUTATION, DEFAULT_NAN, EXCEPTIONS, INVALID, STACK_FAULT,
 };
 use crate::cpu::insn::{flag, Insn};
 use crate::cpu::{Cpu, Done, Stop};
@@ -121,6 +121,28 @@ impl X87 {
         self.rotate(1);
     }
 
+    /// What every MMX instruction but EMMS does: TOP becomes 0 and no register is empty.
+    #[inline(always)]
+    pub fn enter_mmx(&mut self) {
+        self.status &= !TOP;
+        if (self.tag & self.tag >> 1) & 0x5555 != 0 {
+            self.set_tags(|_| false);
+        }
+    }
+
+    /// MM`n` is a significand; writing it makes the exponent all ones.
+    #[inline(always)]
+    pub fn set_mmx(&mut self, n: u8, value: u64) {
+        let physical = (n & 7) as usize;
+        self.registers[physical] = (value, 0xffff);
+        self.set_tag(physical, X87::tag_of((value, 0xffff)));
+    }
+
+    #[inline(always)]
+    pub fn mmx(&self, n: u8) -> u64 {
+        self.registers[(n & 7) as usize].0
+    }
+
     /// Tags that a tag word of one bit a register, or of two, leaves: software says which are empty, the registers
     /// themselves what else they are.
     pub fn set_tags(&mut self, is_empty: impl Fn(usize) -> bool) {
@@ -218,6 +240,16 @@ impl Cpu {
         environment.found == 0 || self.note_x87(insn, environment, blocking)
     }
 
+    /// The same for an instruction that leaves C1 as it is unless the stack is at fault.
+    pub fn conclude_x87_keeping_c1(&mut self, insn: &Insn, environment: &Environment) -> bool {
+        let old = self.x87.status & C1;
+        let written = self.conclude_x87(insn, environment, REGISTER);
+        if environment.found & STACK_FAULT == 0 {
+            self.x87.status |= old;
+        }
+        written
+    }
+
     fn note_x87(&mut self, insn: &Insn, environment: &Environment, blocking: u16) -> bool {
         let mut found = environment.found;
         let before = environment.unmasked(found & BEFORE_COMPUTATION) != 0;
@@ -239,15 +271,15 @@ impl Cpu {
         unmasked & blocking == 0
     }
 
-    /// Ends an instruction that put something on the stack: `value` unless the stack is full.
-    pub fn push_x87(&mut self, insn: &Insn, mut environment: Environment, value: Extended) {
-        let mut value = value;
-        if !self.x87.is_empty(7) {
+    /// Ends an instruction that puts something on the stack: `value` unless the stack is full. An operand that is denormal
+    /// is loaded even where that exception is not masked, as processors do it.
+    pub fn push_x87(&mut self, insn: &Insn, mut environment: Environment, mut value: Extended) {
+        if !self.x87.is_empty(7) && environment.found & STACK_FAULT == 0 {
             environment.found = 0;
             environment.stack_fault(true);
             value = DEFAULT_NAN;
         }
-        if self.conclude_x87(insn, &environment, REGISTER) {
+        if self.conclude_x87(insn, &environment, INVALID) {
             self.x87.push(value);
         }
     }

@@ -23,8 +23,10 @@ fn fnclex(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
     Ok(())
 }
 
-fn fnop(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
-    cpu.check_x87_waiting()
+fn fnop(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
+    cpu.check_x87_waiting()?;
+    cpu.conclude_x87_keeping_c1(insn, &cpu.x87.environment());
+    Ok(())
 }
 
 /// FNENI, FNDISI and FNSETPM meant something to the 8087 and 80287; since then they do nothing (SDM vol. 3, 23.18.5).
@@ -80,12 +82,6 @@ fn rotate<const BY: u16>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
     cpu.check_x87_waiting()?;
     cpu.conclude_x87(insn, &cpu.x87.environment(), 0);
     cpu.x87.rotate(BY);
-    Ok(())
-}
-
-fn emms(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
-    cpu.check_mmx()?;
-    cpu.x87.tag = 0xffff;
     Ok(())
 }
 
@@ -295,5 +291,4 @@ pub static ROWS: Group = &[
     (Mn::Ffreep, |_| Some(ffreep), Flow::Next),
     (Mn::Fincstp, |_| Some(rotate::<1>), Flow::Next),
     (Mn::Fdecstp, |_| Some(rotate::<7>), Flow::Next),
-    (Mn::Emms, |_| Some(emms), Flow::Next),
 ];

@@ -82,7 +82,7 @@ fn load_register(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
     let from = insn.r[0] as usize;
     let mut environment = cpu.x87.environment();
     let mut value = cpu.x87.get(from);
-    if cpu.x87.is_empty(from) && cpu.x87.is_empty(7) {
+    if cpu.x87.is_empty(from) {
         environment.stack_fault(false);
         value = DEFAULT_NAN;
     }
@@ -128,8 +128,8 @@ macro_rules! constants {
 }
 constants! {
     One 0 0x8000_0000_0000_0000 0;
-    Log2Of10 1 0xd49a_784b_cd1b_8afe 0x492b_f6ff_4daf_db4c;
-    Log2OfE 0 0xb8aa_3b29_5c17_f0bb 0xbe87_fed0_691d_3e88;
+    Log2Of10 1 0xd49a_784b_cd1b_8afe 0x492b_f6ff_4daf_db4d;
+    Log2OfE 0 0xb8aa_3b29_5c17_f0bb 0xbe87_fed0_691d_3e89;
     Pi 1 0xc90f_daa2_2168_c234 0xc4c6_628b_80dc_1cd1;
     Log10Of2 (-2) 0x9a20_9a84_fbcf_f798 0x8f89_59ac_0b7c_9178;
     LnOf2 (-1) 0xb172_17f7_d1cf_79ab 0xc9e3_b398_03f2_f6af;
@@ -257,13 +257,11 @@ fn store_register<const POP: bool>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> D
     Ok(())
 }
 
-/// FSTPNCE: an FSTP that takes an empty register as it is.
+/// FSTPNCE: an FSTP that does not mind an empty register, and copies nothing from it.
 fn store_unchecked(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
     cpu.check_x87_waiting()?;
     cpu.conclude_x87(insn, &cpu.x87.environment(), REGISTER);
-    if cpu.x87.is_empty(0) {
-        cpu.x87.set(insn.r[0] as usize, DEFAULT_NAN);
-    } else {
+    if !cpu.x87.is_empty(0) {
         cpu.x87.set(insn.r[0] as usize, cpu.x87.get(0));
     }
     cpu.x87.pop();
@@ -335,7 +333,7 @@ fn fcmov<const CONDITION: u8, const WANTED: bool>(cpu: &mut Cpu, _: &mut Bus, in
         2 => cpu.flags.carry() || cpu.flags.zero(),
         _ => cpu.flags.parity(),
     };
-    if cpu.conclude_x87(insn, &environment, REGISTER) && (empty || holds == WANTED) {
+    if cpu.conclude_x87_keeping_c1(insn, &environment) && (empty || holds == WANTED) {
         cpu.x87.set(0, value);
     }
     Ok(())
