@@ -22,10 +22,14 @@ pub(super) fn asynchronous(cpu: &mut Cpu, reason: u16, cause: Cause) -> Stop {
     Stop::Exit
 }
 
-/// What comes before debug traps: the exits that a debugger forces, and the monitor trap flag.
+/// What comes before debug traps: the exits that a debugger forces, the TPR threshold, and the monitor trap flag.
 pub fn trap(cpu: &mut Cpu, bus: &mut Bus) -> Done {
     cpu.vmx.iret_unblocked = false;
     force::check(cpu, bus)?;
+    if std::mem::take(&mut cpu.vmx.tpr_below_threshold) {
+        let cause = Cause::Control(Word::Primary, primary::USE_TPR_SHADOW);
+        return Err(asynchronous(cpu, reason::TPR_BELOW_THRESHOLD, cause));
+    }
     if std::mem::take(&mut cpu.vmx.mtf_pending) {
         let cause = Cause::Control(Word::Primary, primary::MONITOR_TRAP_FLAG);
         return Err(asynchronous(cpu, reason::MONITOR_TRAP_FLAG, cause));

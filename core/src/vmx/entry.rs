@@ -143,6 +143,7 @@ fn begin(cpu: &mut Cpu) {
     cpu.vmx.mtf_pending = false;
     cpu.vmx.iret_unblocked = false;
     cpu.vmx.pauses = None;
+    cpu.vmx.tpr_below_threshold = false;
 }
 
 /// The part that comes after the checks.

@@ -28,6 +28,7 @@ pub const fn controls(word: Word) -> u64 {
                 | primary::CR3_STORE_EXITING
                 | primary::CR8_LOAD_EXITING
                 | primary::CR8_STORE_EXITING
+                | primary::USE_TPR_SHADOW
                 | primary::NMI_WINDOW_EXITING
                 | primary::MOV_DR_EXITING
                 | primary::UNCONDITIONAL_IO_EXITING

@@ -514,22 +514,36 @@ pub fn lmsw(cpu: &mut Cpu, insn: &Insn, source: u16, linear: Option<u64>, value:
     Err(stop)
 }
 
+/// Place of the virtual TPR in the virtual-APIC page.
+const VTPR: u64 = 0x80;
+
 /// MOV to CR8: exits, or true where the TPR shadow took the value (4 bits, checked).
-pub fn write_cr8(cpu: &mut Cpu, _bus: &mut Bus, insn: &Insn, gpr: u8, _value: u64) -> Result<bool, Stop> {
-    if !under_primary(cpu, primary::CR8_LOAD_EXITING) {
+pub fn write_cr8(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, gpr: u8, value: u64) -> Result<bool, Stop> {
+    if under_primary(cpu, primary::CR8_LOAD_EXITING) {
+        let cause = Cause::Control(Word::Primary, primary::CR8_LOAD_EXITING);
+        return Err(cr_exit(cpu, insn, 8, 0, gpr, cause));
+    }
+    if !under_primary(cpu, primary::USE_TPR_SHADOW) {
         return Ok(false);
     }
-    let cause = Cause::Control(Word::Primary, primary::CR8_LOAD_EXITING);
-    Err(cr_exit(cpu, insn, 8, 0, gpr, cause))
+    let page = cpu.vmx.get(field::VIRTUAL_APIC_ADDRESS);
+    bus.write_physical(cpu.id, page + VTPR, 4, value << 4 & 0xf0);
+    // The exit comes after the instruction (SDM vol. 3, 30.1.2).
+    cpu.vmx.tpr_below_threshold = value & 15 < cpu.vmx.get(field::TPR_THRESHOLD) & 15;
+    Ok(true)
 }
 
 /// MOV from CR8: exits, or gives the TPR shadow's value where there is one.
-pub fn read_cr8(cpu: &mut Cpu, _bus: &mut Bus, insn: &Insn, gpr: u8) -> Result<Option<u64>, Stop> {
-    if !under_primary(cpu, primary::CR8_STORE_EXITING) {
+pub fn read_cr8(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, gpr: u8) -> Result<Option<u64>, Stop> {
+    if under_primary(cpu, primary::CR8_STORE_EXITING) {
+        let cause = Cause::Control(Word::Primary, primary::CR8_STORE_EXITING);
+        return Err(cr_exit(cpu, insn, 8, MOV_FROM, gpr, cause));
+    }
+    if !under_primary(cpu, primary::USE_TPR_SHADOW) {
         return Ok(None);
     }
-    let cause = Cause::Control(Word::Primary, primary::CR8_STORE_EXITING);
-    Err(cr_exit(cpu, insn, 8, MOV_FROM, gpr, cause))
+    let page = cpu.vmx.get(field::VIRTUAL_APIC_ADDRESS);
+    Ok(Some(bus.read_physical(cpu.id, page + VTPR, 1) >> 4))
 }
 
 /// MOV to or from DR `number`. Comes before #GP by DR7.GD's #DB and after #UD and CPL.

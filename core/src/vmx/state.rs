@@ -107,6 +107,8 @@ pub struct VmxState {
     pub vpid: u16,
     /// The clock at which the VMX-preemption timer runs out.
     pub timer: Option<u64>,
+    /// MOV to CR8 has left a virtual TPR below the threshold: an exit is pending.
+    pub tpr_below_threshold: bool,
     /// An MTF VM exit is pending.
     pub mtf_pending: bool,
     /// IRET has just ended blocking by NMI and has not completed yet.

@@ -570,6 +570,21 @@ fn what_the_debugger_forces() {
 }
 
 #[test]
+fn the_tpr_shadow_and_its_threshold() {
+    // MOV RAX, CR8; MOV CR8, RBX; NOP
+    let mut bench = Bench::with_guest(&[0x44, 0x0f, 0x20, 0xc0, 0x44, 0x0f, 0x22, 0xc3, 0x90]);
+    bench.set_bits(field::PRIMARY_PROCESSOR_BASED_CONTROLS, primary::USE_TPR_SHADOW);
+    bench.set(field::VIRTUAL_APIC_ADDRESS, BITMAP);
+    bench.set(field::TPR_THRESHOLD, 5);
+    bench.store(BITMAP + 0x80, 0x70);
+    bench.cpu.regs[RBX] = 4;
+    assert_eq!(bench.launch(), reason::TPR_BELOW_THRESHOLD as u64);
+    assert_eq!((bench.cpu.regs[RAX], bench.get(field::GUEST_RIP)), (7, GUEST + 8));
+    assert_eq!(bench.bus.read_physical(0, BITMAP + 0x80, 8), 0x40);
+    assert!(bench.words().contains("threshold"), "{}", bench.words());
+}
+
+#[test]
 fn a_guest_in_protected_mode_without_paging() {
     // In 32-bit code: INC EAX; VMCALL.
     let mut bench = Bench::with_guest(&[0x40, 0x0f, 0x01, 0xc1]);

@@ -44,7 +44,7 @@ pub fn explain(
     let section = deciding(&rules).map_or("27.8", |rule| rule.section);
     let explanation = Explanation::new(headline, section);
     let mut explanation = match deciding(&rules) {
-        Some(rule) => explanation.say(rule.found.clone()),
+        Some(rule) => explanation.say(format!("{}.", rule.found)),
         None => explanation.say("No rule is broken: the debugger asked for this failure."),
     };
     if let Some(vmcs) = &recorded.judged {

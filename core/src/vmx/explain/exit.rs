@@ -4,6 +4,7 @@ use super::{fault_chain, vector_name, Explanation};
 use crate::cpu::Cpu;
 use crate::mmu::ept;
 use crate::vmx::cause::Cause;
+use crate::vmx::controls::primary;
 use crate::vmx::fields::{field, Field};
 use crate::vmx::qualification;
 use crate::vmx::reasons::{reason, ExitReason};
@@ -77,6 +78,10 @@ fn cause_words(exit: &Exit) -> Vec<String> {
         None => format!("bit {} of the {}", bits.trailing_zeros(), word.title()),
     };
     let words = match exit.cause {
+        Cause::Control(_, primary::USE_TPR_SHADOW) if exit.reason == reason::TPR_BELOW_THRESHOLD as u32 => {
+            "With \u{201c}use TPR shadow\u{201d} the guest's MOV to CR8 set a task priority below the TPR threshold."
+                .to_string()
+        }
         Cause::Always => "No control is asked: this exits in every guest.".to_string(),
         Cause::Control(word, bits) => format!("The control {} is 1.", name(word, bits)),
         Cause::ControlClear(word, bits) => {

@@ -31,7 +31,7 @@ pub fn explain(
         let section = deciding(&rules).map_or("27.2", |rule| rule.section);
         let mut explanation = Explanation::new(headline, section);
         if let Some(rule) = deciding(&rules) {
-            explanation = explanation.say(format!("Rule {}: {}", rule.id, rule.found));
+            explanation = explanation.say(format!("Rule {}: {}.", rule.id, rule.found));
         }
         explanation.rules = rules;
         return explanation;
