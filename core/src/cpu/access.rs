@@ -181,18 +181,20 @@ impl Cpu {
         ea: u64,
         aligned: bool,
     ) -> Result<[u8; N], Stop> {
+        // A page of RAM is as aligned as the page of linear addresses that it stands for.
+        let misaligned = |at: u64| aligned && at & (N as u64 - 1) != 0;
+        let plain = self
+            .plain_read(seg, ea, N as u64)
+            .filter(|at| !misaligned(*at))
+            .and_then(|at| bus.ram.bytes(at as usize));
+        if let Some(value) = plain {
+            return Ok(*value);
+        }
         let linear = self.check_segment(seg, ea, N as u64, false)?;
-        if aligned && linear & (N as u64 - 1) != 0 {
+        if misaligned(linear) {
             return Err(self.general_protection(0));
         }
-        let privilege = self.tlb.privilege();
-        let entry = self.tlb.entry(linear, self.tlb.context);
-        if entry.read == linear & PAGE_MASK | self.tlb.context && linear & 0xfff <= PAGE - N as u64 {
-            if let Some(value) = bus.ram.bytes((entry.ram + (linear & 0xfff)) as usize) {
-                return Ok(*value);
-            }
-        }
-        let mapped = self.translate_span(bus, linear, N as u64, Access::read(privilege))?;
+        let mapped = self.translate_span(bus, linear, N as u64, Access::read(self.tlb.privilege()))?;
         self.solo_if_needed(bus, linear, mapped, N as u64, false)?;
         let mut value = [0; N];
         for (at, byte) in value.iter_mut().enumerate() {
@@ -214,16 +216,18 @@ impl Cpu {
         aligned: bool,
         value: [u8; N],
     ) -> Done {
-        let linear = self.check_segment(seg, ea, N as u64, true)?;
-        if aligned && linear & (N as u64 - 1) != 0 {
-            return Err(self.general_protection(0));
+        let misaligned = |at: u64| aligned && at & (N as u64 - 1) != 0;
+        let plain = self
+            .plain_write(seg, ea, N as u64)
+            .filter(|at| !misaligned(*at))
+            .and_then(|at| bus.ram.bytes_mut(at as usize));
+        if let Some(place) = plain {
+            *place = value;
+            return Ok(());
         }
-        let entry = self.tlb.entry(linear, self.tlb.context);
-        if entry.write == linear & PAGE_MASK | self.tlb.context && linear & 0xfff <= PAGE - N as u64 {
-            if let Some(place) = bus.ram.bytes_mut((entry.ram + (linear & 0xfff)) as usize) {
-                *place = value;
-                return Ok(());
-            }
+        let linear = self.check_segment(seg, ea, N as u64, true)?;
+        if misaligned(linear) {
+            return Err(self.general_protection(0));
         }
         let mapped = self.translate_write(bus, linear, N as u64)?;
         for (at, byte) in value.iter().enumerate() {
