@@ -64,7 +64,8 @@ def _no_words(context: Context) -> Iterable[str]:
 
 @dataclass(frozen=True)
 class Command:
-    """`vmx NAME`. `needs` are abilities that the target must have; `words` completes arguments."""
+    """`vmx NAME`. `needs` are abilities that the target must have; `words` completes arguments. Where arguments can be
+    `expressions`, quotes in them are the expression's and stay."""
 
     name: str
     summary: str
@@ -73,6 +74,7 @@ class Command:
     run: Run
     configure: Callable[[Parser], None] = _nothing
     words: Callable[[Context], Iterable[str]] = _no_words
+    expressions: bool = False
 
     def parser(self) -> Parser:
         parser = Parser(prog=f"vmx {self.name}", description=self.summary, epilog=f"example:\n{self.example}")

@@ -60,6 +60,7 @@ COMMANDS = (
         summary="Make a VM exit happen at the guest's next instruction, or the next VMX instruction fail.",
         example="  vmx force external-interrupt vector=0x20\n  vmx force vmfail 7",
         needs=("force", "tables"),
+        expressions=True,
         configure=_configure,
         run=_run,
         words=lambda context: (*reason_names(context), "vmfail", *(f"{name}=" for name in FIELDS)),

@@ -59,6 +59,7 @@ COMMANDS = (
         summary="Show the VMCS of the selected world decoded, or set a field of it.",
         example="  vmx vmcs guest_cr guest_rip\n  vmx vmcs -d\n  vmx vmcs set guest_rip $rip + 2",
         needs=("vmcs",),
+        expressions=True,
         configure=_configure,
         run=_run,
         words=lambda context: ("set", *GROUPS, *field_names(context)),

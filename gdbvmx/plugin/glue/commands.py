@@ -33,8 +33,9 @@ class _Registered(gdb.Command):
 
     def invoke(self, text: str, from_tty: bool) -> None:
         self.dont_repeat()
+        words = text.split() if self._command.expressions else gdb.string_to_argv(text)
         try:
-            for line in self._command.execute(GdbContext(), gdb.string_to_argv(text)):
+            for line in self._command.execute(GdbContext(), words):
                 gdb.write(f"{line}\n")
         except (CommandError, TargetError) as error:
             raise gdb.GdbError(f"{error}") from error
