@@ -181,8 +181,7 @@ impl Cpu {
     pub fn read_pdptes(&mut self, bus: &mut Bus, cr3: u64) -> Result<[u64; 4], Stop> {
         let mut entries = [0; 4];
         for (entry, address) in entries.iter_mut().zip((cr3 & 0xffff_ffe0..).step_by(8)) {
-            let host = ept::translate_table(self, bus, address, 0, false)?;
-            *entry = bus.read_physical(self.id, host, 8);
+            *entry = ept::read_physical(self, bus, address)?;
         }
         paging::guard_tables(self, bus);
         if self.pdptes_are_valid(&entries) {

@@ -407,9 +407,9 @@ impl Cpu {
         }
     }
 
-    /// INIT is held back in VMX root operation (SDM vol. 3, 24.8) and after a SIPI is awaited already.
+    /// INIT is held back in VMX root operation (SDM vol. 3, 24.8), and in a guest that waits for a SIPI (26.4.2).
     pub fn init_blocked(&self) -> bool {
-        self.vmx.vmxon.is_some() && !self.vmx.guest
+        self.vmx.vmxon.is_some() && (!self.vmx.guest || self.activity == Activity::WaitForSipi)
     }
 
     /// The state after INIT: as after RESET, but for what SDM vol. 3, table 10-1 keeps.

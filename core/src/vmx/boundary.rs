@@ -108,9 +108,6 @@ pub fn interrupt(cpu: &mut Cpu, bus: &mut Bus) -> Result<bool, Stop> {
 
 /// INIT always exits.
 pub fn init(cpu: &mut Cpu, bus: &mut Bus) -> Done {
-    if cpu.activity == Activity::WaitForSipi {
-        return Ok(());
-    }
     bus.signals[cpu.id].init = false;
     Err(asynchronous(cpu, reason::INIT_SIGNAL, Cause::Signal))
 }

@@ -177,6 +177,7 @@ pub fn entry_failure(cpu: &mut Cpu, bus: &mut Bus, failure: Failure) {
         return;
     };
     let judged = Some(Box::new(vmcs.clone()));
+    let forced = failure.rule.is_none() && failure.words.is_none();
     let address = vmcs.address;
     vmcs.set(field::EXIT_REASON, ENTRY_FAILURE | failure.reason as u64);
     vmcs.set(field::EXIT_QUALIFICATION, failure.qualification);
@@ -203,6 +204,7 @@ pub fn entry_failure(cpu: &mut Cpu, bus: &mut Bus, failure: Failure) {
         qualification: Some(failure.qualification),
         guest_rip: Some(guest_rip),
         rule: failure.rule.map(|rule| rule.id),
+        forced,
         ..Event::default()
     });
     bus.debug.catches.on_fail(failure.reason as u32);
@@ -213,6 +215,7 @@ pub fn entry_failure(cpu: &mut Cpu, bus: &mut Bus, failure: Failure) {
 pub struct Failure {
     pub reason: u16,
     pub qualification: u64,
+    /// With neither a rule nor words it is the debugger who asked for it.
     pub rule: Option<&'static Rule>,
     /// For failures that no rule speaks of.
     pub words: Option<String>,

@@ -81,6 +81,9 @@ pub fn fail(
 /// #UD or #GP(0), as the refusal says.
 #[cold]
 pub fn refuse(cpu: &mut Cpu, bus: &Bus, insn: &Insn, instruction: &'static str, refusal: Refusal) -> Stop {
+    if !cpu.solo {
+        return Stop::Solo;
+    }
     cpu.vmx.record.failure = Some(Box::new(Recorded {
         outcome: Outcome::Refused {
             instruction,
