@@ -176,15 +176,16 @@ pub struct Pic {
 }
 
 impl Default for Pic {
-    /// As a PC's firmware hands it over, for there is none here: the BIOS's vectors, every line masked.
+    /// As a PC's firmware hands it over, for there is none here: the BIOS's vectors, every line masked but the cascade
+    /// and lines 10 and 11, which are those of PCI devices. Nothing here raises these two by itself.
     fn default() -> Self {
-        let chip = |vector_base| Chip {
+        let chip = |vector_base, imr| Chip {
             vector_base,
-            imr: 0xFF,
+            imr,
             ..Chip::default()
         };
         Pic {
-            chips: [chip(0x08), chip(0x70)],
+            chips: [chip(0x08, 0xFB), chip(0x70, 0xF3)],
         }
     }
 }
