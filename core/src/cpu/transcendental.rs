@@ -214,7 +214,7 @@ fn arctangent_of(x: Real) -> Real {
     let of_small = |u: Real| u.multiply(odd_series(u.multiply(u).negated(), 22));
     // To the nearest quarter.
     let eighths = x.significand.checked_shr((124 - x.exponent) as u32).unwrap_or(0);
-    match (eighths + 1) / 2 {
+    match eighths.div_ceil(2) {
         0 => of_small(x),
         quarter => {
             let (c, arctangent) = QUARTERS[(quarter as usize - 1).min(3)];

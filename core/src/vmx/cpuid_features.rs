@@ -122,10 +122,12 @@ features! {
         1 TSC_ADJUST "tsc_adjust";
         3 BMI1 "bmi1";
         5 AVX2 "avx2";
+        6 FDP_EXCPTN_ONLY "fdp_excptn_only";
         7 SMEP "smep" cr4 1 << 20;
         8 BMI2 "bmi2";
         9 ERMS "erms";
         10 INVPCID "invpcid";
+        13 ZERO_FCS_FDS "zero_fcs_fds";
         18 RDSEED "rdseed";
         19 ADX "adx";
         20 SMAP "smap" cr4 1 << 21;

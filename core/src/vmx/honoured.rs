@@ -145,6 +145,8 @@ pub const FEATURES: &[Feature] = &[
     feature::TSC_DEADLINE,
     feature::FSGSBASE,
     feature::TSC_ADJUST,
+    feature::FDP_EXCPTN_ONLY,
+    feature::ZERO_FCS_FDS,
     feature::BMI1,
     feature::BMI2,
     feature::ADX,

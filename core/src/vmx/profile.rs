@@ -56,6 +56,7 @@ struct Model {
 
 /// The features of the first processors with both VT-x and 64-bit mode.
 const FIRST_GENERATION: &[Feature] = &[
+    feature::FPU,
     feature::DE,
     feature::PSE,
     feature::TSC,
@@ -72,6 +73,7 @@ const FIRST_GENERATION: &[Feature] = &[
     feature::PAT,
     feature::PSE36,
     feature::CLFSH,
+    feature::MMX,
     feature::FXSR,
     feature::SSE,
     feature::SSE2,

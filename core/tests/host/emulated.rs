@@ -163,8 +163,8 @@ fn registers_of(image: &X87) -> x87::X87 {
         opcode: image.opcode,
         ..Default::default()
     };
-    x87.instruction.offset = image.instruction;
-    x87.operand.offset = image.operand;
+    x87.instruction = image.instruction;
+    x87.operand = image.operand;
     for (n, [significand, top]) in image.registers.into_iter().enumerate() {
         x87.set(n, (significand, top as u16));
     }
@@ -181,10 +181,10 @@ fn image_of(x87: &x87::X87, unused: u64) -> X87 {
     X87 {
         control: x87.control,
         status: x87.status,
-        tags: (0..8).fold(0, |tags, n| tags | ((x87.tag >> (2 * n) & 3 != 3) as u16) << n),
+        tags: x87.in_use() as u16,
         opcode: x87.opcode,
-        instruction: x87.instruction.offset,
-        operand: x87.operand.offset,
+        instruction: x87.instruction,
+        operand: x87.operand,
         unused,
         registers,
     }

@@ -223,11 +223,7 @@ const LEFT_OUT: &[Mnemonic] = &[
     Mnemonic::Lgs,
     Mnemonic::Lss,
     Mnemonic::Arpl,
-    // All of the x87 state.
-    Mnemonic::Fxsave,
-    Mnemonic::Fxsave64,
-    Mnemonic::Fxrstor,
-    Mnemonic::Fxrstor64,
+    // All of the extended state.
     Mnemonic::Xsave,
     Mnemonic::Xsave64,
     Mnemonic::Xrstor,

@@ -2,7 +2,6 @@
 
 use iced_x86::Mnemonic as Mn;
 
-use super::x87::{Pointer, X87};
 use crate::cpu::bits::{CR0_EM, CR0_TS, CR4_OSFXSR};
 use crate::cpu::decode::{Flow, Group};
 use crate::cpu::insn::Insn;
@@ -80,23 +79,16 @@ fn fxsave<const WIDE: bool>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
         let x87 = &cpu.x87;
         put(&mut image, CONTROL, x87.control.to_le_bytes());
         put(&mut image, STATUS, x87.status.to_le_bytes());
-        // One bit a register: not empty.
-        let tags = (0..8).fold(0u8, |tags, n| tags | ((x87.tag >> (2 * n) & 3 != 3) as u8) << n);
-        put(&mut image, TAGS, [tags, 0]);
+        put(&mut image, TAGS, [x87.in_use(), 0]);
         put(&mut image, OPCODE, x87.opcode.to_le_bytes());
-        if WIDE {
-            put(&mut image, INSTRUCTION, x87.instruction.offset.to_le_bytes());
-            put(&mut image, OPERAND, x87.operand.offset.to_le_bytes());
-        } else {
-            for (at, pointer) in [(INSTRUCTION, x87.instruction), (OPERAND, x87.operand)] {
-                put(&mut image, at, (pointer.offset as u32).to_le_bytes());
-                put(&mut image, at + 4, (pointer.selector as u32).to_le_bytes());
-            }
-        }
+        // Not wide: an offset of 32 bits and a selector, which is 0.
+        let width = if WIDE { !0 } else { 0xffff_ffff };
+        put(&mut image, INSTRUCTION, (x87.instruction & width).to_le_bytes());
+        put(&mut image, OPERAND, (x87.operand & width).to_le_bytes());
         put(&mut image, MXCSR, cpu.mxcsr.to_le_bytes());
         put(&mut image, MASK, MXCSR_MASK.to_le_bytes());
         for n in 0..8 {
-            let (significand, exponent) = x87.registers[x87.physical(n)];
+            let (significand, exponent) = x87.get(n);
             put(&mut image, STACK + 16 * n, significand.to_le_bytes());
             put(&mut image, STACK + 16 * n + 8, (exponent as u64).to_le_bytes());
         }
@@ -124,34 +116,16 @@ fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done 
         cpu.mxcsr = mxcsr;
     }
     let x87 = &mut cpu.x87;
-    x87.control = word(CONTROL);
     x87.status = word(STATUS);
+    x87.set_control(word(CONTROL));
     x87.opcode = word(OPCODE) & 0x7ff;
-    for (at, pointer) in [(INSTRUCTION, &mut x87.instruction), (OPERAND, &mut x87.operand)] {
-        *pointer = if WIDE {
-            Pointer {
-                selector: 0,
-                offset: quad(at),
-            }
-        } else {
-            Pointer {
-                selector: word(at + 4),
-                offset: double(at) as u64,
-            }
-        };
-    }
+    let width = if WIDE { !0 } else { 0xffff_ffff };
+    x87.instruction = quad(INSTRUCTION) & width;
+    x87.operand = quad(OPERAND) & width;
     for n in 0..8 {
-        let physical = x87.physical(n);
-        x87.registers[physical] = (quad(STACK + 16 * n), word(STACK + 16 * n + 8));
+        x87.set(n, (quad(STACK + 16 * n), word(STACK + 16 * n + 8)));
     }
-    x87.tag = (0..8).fold(0, |tags, n| {
-        let tag = if image[TAGS] >> n & 1 == 0 {
-            3
-        } else {
-            X87::tag_of(x87.registers[n])
-        };
-        tags | tag << (2 * n)
-    });
+    x87.set_tags(|n| image[TAGS] >> n & 1 == 0);
     for n in 0..registers {
         cpu.set_xmm(n as u8, [quad(VECTORS + 16 * n), quad(VECTORS + 16 * n + 8)]);
     }

@@ -29,23 +29,16 @@ use status::*;
 /// The tag of an empty register.
 const EMPTY: u16 = 3;
 
-/// Where an instruction or its operand was: an offset in a segment.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pointer {
-    pub selector: u16,
-    pub offset: u64,
-}
-
 #[derive(Clone, Copy, Debug)]
 pub struct X87 {
     pub control: u16,
     pub status: u16,
     /// Two bits a register, 3: empty.
     pub tag: u16,
-    /// The last instruction's: its lower eleven bits, its place and its operand's.
+    /// The last instruction's: its lower eleven bits, its offset in the code segment and that of its operand.
     pub opcode: u16,
-    pub instruction: Pointer,
-    pub operand: Pointer,
+    pub instruction: u64,
+    pub operand: u64,
     /// The 80-bit registers in physical order: significand, then sign and exponent.
     pub registers: [Extended; 8],
 }
@@ -57,8 +50,8 @@ impl Default for X87 {
             status: 0,
             tag: 0xffff,
             opcode: 0,
-            instruction: Pointer::default(),
-            operand: Pointer::default(),
+            instruction: 0,
+            operand: 0,
             registers: [(0, 0); 8],
         }
     }
@@ -143,6 +136,13 @@ impl X87 {
         self.registers[(n & 7) as usize].0
     }
 
+    /// One bit a register, in physical order: not empty.
+    pub fn in_use(&self) -> u8 {
+        (0..8).fold(0, |bits, n| {
+            bits | ((self.tag >> (2 * n) & 3 != EMPTY) as u8) << n
+        })
+    }
+
     /// Tags that a tag word of one bit a register, or of two, leaves: software says which are empty, the registers
     /// themselves what else they are.
     pub fn set_tags(&mut self, is_empty: impl Fn(usize) -> bool) {
@@ -159,11 +159,6 @@ impl X87 {
     /// Only the bits that exist; bit 6 always reads as 1.
     pub fn set_control(&mut self, value: u16) {
         self.control = value & 0x1f3f | 0x40;
-        self.summarise();
-    }
-
-    pub fn set_status(&mut self, value: u16) {
-        self.status = value;
         self.summarise();
     }
 
@@ -232,10 +227,7 @@ impl Cpu {
     /// Ends an instruction that is no control instruction: notes its exceptions. True: its result may be written.
     #[inline(always)]
     pub fn conclude_x87(&mut self, insn: &Insn, environment: &Environment, blocking: u16) -> bool {
-        self.x87.instruction = Pointer {
-            selector: 0,
-            offset: self.ip(insn),
-        };
+        self.x87.instruction = self.ip(insn);
         self.x87.status &= !C1;
         environment.found == 0 || self.note_x87(insn, environment, blocking)
     }
@@ -264,8 +256,7 @@ impl Cpu {
             x87.status |= ES | B;
             x87.opcode = insn.imm as u16 & 0x7ff;
             if insn.has(flag::MEMORY) {
-                let offset = self.ea(insn);
-                self.x87.operand = Pointer { selector: 0, offset };
+                self.x87.operand = self.ea(insn);
             }
         }
         unmasked & blocking == 0

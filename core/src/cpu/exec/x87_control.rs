@@ -2,7 +2,7 @@
 
 use iced_x86::{Code, Mnemonic as Mn};
 
-use super::x87::{status::*, wait, Pointer, X87};
+use super::x87::{status::*, wait, X87};
 use crate::cpu::decode::{Flow, Form, Group, Operand};
 use crate::cpu::insn::{Handler, Insn};
 use crate::cpu::{Cpu, Done, RAX};
@@ -92,7 +92,7 @@ const ENVIRONMENT: usize = 28;
 
 fn environment<const WIDE: bool>(cpu: &Cpu) -> [u8; ENVIRONMENT] {
     let x87 = &cpu.x87;
-    let (instruction, operand) = (x87.instruction.offset as u32, x87.operand.offset as u32);
+    let (instruction, operand) = (x87.instruction as u32, x87.operand as u32);
     let opcode = x87.opcode as u32;
     let mut bytes = [0; ENVIRONMENT];
     if !WIDE {
@@ -169,10 +169,7 @@ fn load_environment<const WIDE: bool>(cpu: &mut Cpu, bytes: &[u8]) -> u16 {
             slot(number)
         }
     };
-    let pointer = |number: usize| Pointer {
-        selector: 0,
-        offset: (low(number) | high(number + 1)) as u64,
-    };
+    let pointer = |number: usize| (low(number) | high(number + 1)) as u64;
     let opcode = match (cpu.paragraphs(), WIDE) {
         (true, _) => slot(4) as u16 & 0x7ff,
         (false, true) => (slot(4) >> 16) as u16 & 0x7ff,
