@@ -7,6 +7,7 @@ use crate::cpu::decode::{Flow, Group};
 use crate::cpu::insn::Insn;
 use crate::cpu::{Cpu, Done, Stop};
 use crate::platform::Bus;
+use crate::vmx::cpuid_features::feature;
 
 /// The bits of MXCSR that exist; FXSAVE stores this as MXCSR_MASK.
 const MXCSR_MASK: u32 = 0xffff;
@@ -115,12 +116,14 @@ fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done 
     if registers > 0 {
         cpu.mxcsr = mxcsr;
     }
+    // The instruction pointer is held in as many bits as linear addresses have.
+    let unused_bits = if cpu.profile.has(feature::LA57) { 7 } else { 16 };
     let x87 = &mut cpu.x87;
     x87.status = word(STATUS);
     x87.set_control(word(CONTROL));
     x87.opcode = word(OPCODE) & 0x7ff;
     let width = if WIDE { !0 } else { 0xffff_ffff };
-    x87.instruction = quad(INSTRUCTION) & width;
+    x87.instruction = (((quad(INSTRUCTION) & width) << unused_bits) as i64 >> unused_bits) as u64;
     x87.operand = quad(OPERAND) & width;
     for n in 0..8 {
         x87.set(n, (quad(STACK + 16 * n), word(STACK + 16 * n + 8)));
