@@ -351,15 +351,8 @@ pub fn walk<T: Tables>(
             key: (entry >> 59 & 15) as u8,
         };
         if !found.allows(control, access) {
-            let by_key = access.kind != Kind::Fetch
-                && Leaf { key: 0, ..found }.allows(
-                    &Control {
-                        pkru: 0,
-                        pkrs: 0,
-                        ..*control
-                    },
-                    access,
-                );
+            // Whatever else denies the access (SDM vol. 3, 4.7).
+            let by_key = access.kind != Kind::Fetch && !found.key_allows(control, access.user(), write);
             return Err(fault(
                 error::PRESENT | if by_key { error::PROTECTION_KEY } else { 0 },
             ));
