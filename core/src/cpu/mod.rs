@@ -11,6 +11,7 @@ pub mod descriptor;
 pub mod exception;
 pub mod exec;
 pub mod extended;
+pub mod extended_parts;
 pub mod flags;
 pub mod float;
 pub mod insn;

@@ -5,7 +5,8 @@ use iced_x86::Mnemonic as Mn;
 use super::x87::{status::*, REGISTER};
 use super::x87_move::{Double, Int16, Int32, Load, Single};
 use crate::cpu::decode::{Flow, Form, Group, Operand};
-use crate::cpu::extended::{self, Environment, Extended, Kind, Quotient, Relation, Value, DEFAULT_NAN};
+use crate::cpu::extended::{self, Environment, Extended, Kind, Relation, Value, DEFAULT_NAN};
+use crate::cpu::extended_parts::{self, Quotient};
 use crate::cpu::insn::{Handler, Insn};
 use crate::cpu::{flags, Cpu, Done};
 use crate::platform::Bus;
@@ -34,9 +35,9 @@ arithmetic! {
     Multiply |environment, a, b| extended::multiply(environment, a, b);
     Divide |environment, a, b| extended::divide(environment, a, b);
     DivideReversed |environment, a, b| extended::divide(environment, b, a);
-    Scale |environment, a, b| extended::scale(environment, a, b);
+    Scale |environment, a, b| extended_parts::scale(environment, a, b);
     SquareRoot |environment, a, _| extended::square_root(environment, a);
-    RoundToWhole |environment, a, _| extended::round_to_whole(environment, a);
+    RoundToWhole |environment, a, _| extended_parts::round_to_whole(environment, a);
 }
 
 /// Between two registers, the first of which is written.
@@ -267,7 +268,8 @@ fn partial_remainder<const NEAREST: bool>(cpu: &mut Cpu, _: &mut Bus, insn: &Ins
         cpu.x87.set_condition(C2, false);
         return Ok(());
     }
-    let remainder = extended::remainder(&mut environment, &cpu.x87.value(0), &cpu.x87.value(1), NEAREST);
+    let remainder =
+        extended_parts::remainder(&mut environment, &cpu.x87.value(0), &cpu.x87.value(1), NEAREST);
     let written = cpu.conclude_x87(insn, &environment, REGISTER);
     cpu.x87.set_condition(C2, false);
     if !written {
@@ -297,7 +299,7 @@ fn fxtract(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
         environment.stack_fault(!cpu.x87.is_empty(0));
         (DEFAULT_NAN, DEFAULT_NAN)
     } else {
-        extended::extract(&mut environment, &cpu.x87.value(0))
+        extended_parts::extract(&mut environment, &cpu.x87.value(0))
     };
     if cpu.conclude_x87(insn, &environment, REGISTER) {
         cpu.x87.set(0, exponent);
