@@ -64,8 +64,8 @@ def _no_words(context: Context) -> Iterable[str]:
 
 @dataclass(frozen=True)
 class Command:
-    """`vmx NAME`. `needs` are abilities that the target must have; `words` completes arguments. Where arguments can be
-    `expressions`, quotes in them are the expression's and stay."""
+    """`vmx NAME`. `needs` are abilities that the target must have; `words` completes arguments. Where arguments
+    can be `expressions`, quotes in them are the expression's and stay."""
 
     name: str
     summary: str
