@@ -64,7 +64,7 @@ def _no_words(context: Context) -> Iterable[str]:
 
 @dataclass(frozen=True)
 class Command:
-    """`vmx NAME`. `needs` are abilities that the target must have; `words` completes arguments. Where arguments
+    """`vmx NAME`. `needs` are abilities that the target must have; `words` completes arguments. Where these
     can be `expressions`, quotes in them are the expression's and stay."""
 
     name: str
