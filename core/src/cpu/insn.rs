@@ -111,15 +111,6 @@ impl Cpu {
             _ => *slot = value.to_u64(),
         }
     }
-
-    /// The general-purpose register `number` of a size known only at run time (2, 4 or 8 bytes).
-    pub fn set_reg_sized(&mut self, number: u8, bytes: u64, value: u64) {
-        match bytes {
-            2 => self.set_reg::<u16>(number, value as u16),
-            4 => self.set_reg::<u32>(number, value as u32),
-            _ => self.set_reg::<u64>(number, value),
-        }
-    }
 }
 
 /// Where an operand is read from. `R0`, `R1` and so on are the register operands in order, `M` the memory operand.

@@ -110,10 +110,6 @@ impl Catches {
         self.note(|catch| *catch == Catch::Field(encoding));
     }
 
-    pub fn is_hit(&self) -> bool {
-        self.hit.is_some()
-    }
-
     pub fn take_hit(&mut self) -> Option<u32> {
         self.hit.take()
     }

@@ -105,16 +105,13 @@ impl Ram {
         self.bytes.get(at..at.checked_add(length)?)
     }
 
-    /// Writes bytes within one page and notes it where they were code.
+    /// Writes bytes within one page and notes it where they were code or a paging structure.
     pub fn write(&mut self, at: usize, data: &[u8]) {
-        if self.holds_code(at as u64, data.len() as u64) {
-            self.stale.push(at as u64 & !0xfff);
-        }
         if let Some(table @ true) = self.tables.get_mut(at / PAGE as usize) {
             *table = false;
             self.table_writes += 1;
         }
-        self.put(at, data);
+        self.write_flags(at, data);
     }
 
     /// Writes what changes no translation: accessed and dirty flags.
@@ -122,10 +119,6 @@ impl Ram {
         if self.holds_code(at as u64, data.len() as u64) {
             self.stale.push(at as u64 & !0xfff);
         }
-        self.put(at, data);
-    }
-
-    fn put(&mut self, at: usize, data: &[u8]) {
         if let Some(place) = at
             .checked_add(data.len())
             .and_then(|end| self.bytes.get_mut(at..end))
@@ -187,9 +180,5 @@ impl Ram {
     /// Takes the offsets of code pages written to since last asked.
     pub fn take_stale(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.stale)
-    }
-
-    pub fn has_stale(&self) -> bool {
-        !self.stale.is_empty()
     }
 }
