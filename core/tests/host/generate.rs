@@ -243,12 +243,20 @@ impl Generator {
         Generator { known }
     }
 
-    /// Some forms are so few among all opcodes that they would hardly ever come: PCMPESTRM to PCMPISTRI, AES.
+    /// Some forms are so few among all opcodes that they would hardly ever come: PCMPESTRM to PCMPISTRI, AES, PCLMULQDQ,
+    /// SHA.
     fn rare(&self, random: &mut Random) -> Vec<u8> {
+        const OPCODES: [(&[u8], u8, u8, u64); 6] = [
+            (&[0x66], 0x38, 0xdb, 5),
+            (&[0x66], 0x3a, 0x60, 4),
+            (&[0x66], 0x3a, 0x44, 1),
+            (&[0x66], 0x3a, 0xdf, 1),
+            (&[], 0x38, 0xc8, 6),
+            (&[], 0x3a, 0xcc, 1),
+        ];
+        let (prefix, map, first, count) = random.pick(&OPCODES);
         let rex = 0x40 | random.next() as u8 & 15;
-        let map_38 = [rex, 0x0f, 0x38, 0xdb + random.below(5) as u8];
-        let map_3a = [rex, 0x0f, 0x3a, 0x60 + random.below(4) as u8];
-        [&[0x66], &random.pick(&[map_38, map_3a])[..]].concat()
+        [prefix, &[rex, 0x0f, map, first + random.below(count) as u8]].concat()
     }
 
     fn x87_bytes(&self, random: &mut Random) -> Vec<u8> {

@@ -5,6 +5,7 @@ mod select;
 #[macro_use]
 mod sse;
 
+mod aes;
 mod alu;
 mod bits;
 mod branch;
@@ -19,6 +20,7 @@ mod mmx;
 mod mov;
 mod muldiv;
 mod segments;
+mod sha;
 mod shift;
 mod sse_convert;
 mod sse_float;
@@ -75,6 +77,8 @@ pub static GROUPS: &[Group] = &[
     sse_convert::ROWS,
     sse_state::ROWS,
     sse_string::ROWS,
+    aes::ROWS,
+    sha::ROWS,
 ];
 
 /// What no table knows is #UD.

@@ -1,4 +1,4 @@
-//! Packed integers: arithmetic, comparison, shifts, logic (SSE2, SSSE3, SSE4.1, SSE4.2).
+//! Packed integers: arithmetic, comparison, shifts, logic (SSE2, SSSE3, SSE4.1, SSE4.2, PCLMULQDQ).
 
 use iced_x86::Mnemonic as Mn;
 
@@ -107,6 +107,14 @@ fn multiple_sums(a: Xmm, b: Xmm, imm: u8) -> Xmm {
     })
 }
 
+/// The product of polynomials with coefficients of one bit.
+fn carryless_product(a: u64, b: u64) -> Xmm {
+    let product = (0..64)
+        .filter(|bit| b >> bit & 1 != 0)
+        .fold(0, |sum, bit| sum ^ (a as u128) << bit);
+    [product as u64, (product >> 64) as u64]
+}
+
 packed! {
     Paddb(16) |a, b, _| zip::<u8>(a, b, u8::wrapping_add);
     Paddw(16) |a, b, _| zip::<u16>(a, b, u16::wrapping_add);
@@ -131,6 +139,7 @@ packed! {
     Pmulhuw(16) |a, b, _| zip::<u16>(a, b, |a, b| ((a as u32 * b as u32) >> 16) as u16);
     Pmulhrsw(16) |a, b, _| zip::<u16>(a, b, multiply_high_rounded);
     Pmulld(16) |a, b, _| zip::<u32>(a, b, u32::wrapping_mul);
+    Pclmulqdq(16) |a, b, imm| carryless_product(a[(imm & 1) as usize], b[(imm >> 4 & 1) as usize]);
     Pmuludq(16) |a, b, _| halves(a, b, |a, b| (a as u32 as u64) * (b as u32 as u64));
     Pmuldq(16) |a, b, _| halves(a, b, |a, b| (a as i32 as i64 * b as i32 as i64) as u64);
     Pmaddwd(16) |a, b, _| build::<u32>(|n| {
@@ -323,6 +332,7 @@ pub static ROWS: Group = &[
     (Mn::Pmulhuw, select_packed::<Pmulhuw>, Flow::Next),
     (Mn::Pmulhrsw, select_packed::<Pmulhrsw>, Flow::Next),
     (Mn::Pmulld, select_packed::<Pmulld>, Flow::Next),
+    (Mn::Pclmulqdq, select_packed::<Pclmulqdq>, Flow::Next),
     (Mn::Pmuludq, select_packed::<Pmuludq>, Flow::Next),
     (Mn::Pmuldq, select_packed::<Pmuldq>, Flow::Next),
     (Mn::Pmaddwd, select_packed::<Pmaddwd>, Flow::Next),
