@@ -19,15 +19,24 @@ def executable(image: Path) -> Path | None:
     return next((file for file in (image, image.with_suffix(".elf")) if _starts_with(file, _ELF64)), None)
 
 
-def symbol_options(image: Path) -> list[str]:
-    """gdb's options for the image's symbols. They have to stand before the one that attaches."""
+def symbol_commands(image: Path) -> list[str]:
+    """gdb's commands for the image's symbols. They have to come before the one that attaches."""
     program = executable(image)
     if program is not None:
-        return [str(program)]
+        return [f"file {_quoted(program)}"]
     if not _starts_with(image, _ELF32):
         return []
-    name = str(image).replace("\\", "\\\\").replace('"', '\\"')
-    return ["-ex", "set architecture i386:x86-64", "-ex", f'symbol-file "{name}"']
+    return ["set architecture i386:x86-64", f"symbol-file {_quoted(image)}"]
+
+
+def symbol_options(image: Path) -> list[str]:
+    """`symbol_commands` as options of gdb's command line."""
+    return [word for command in symbol_commands(image) for word in ("-ex", command)]
+
+
+def _quoted(path: Path) -> str:
+    name = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{name}"'
 
 
 def _starts_with(file: Path, magic: bytes) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +17,12 @@ from pygdbmi.constants import GdbTimeoutError
 from pygdbmi.gdbcontroller import GdbController
 
 from gdbvmx.gdbstart import LOAD_COMMAND
+
+# How long a target runs between two looks at what it recorded, in seconds.
+_LOOK = 1.0
+
+# How gdb's machine interface calls a stop that was asked for.
+INTERRUPTED = "signal-received"
 
 
 class CaptureError(Exception):
@@ -29,6 +38,8 @@ class Gdb:
             self._controller = GdbController([gdb, "-nx", "-q", "--interpreter=mi3"])
         except (OSError, ValueError) as error:
             raise CaptureError(f"cannot start {gdb}: {error}") from error
+        self._token = 0
+        self._running = False
         self._records: deque[dict[str, Any]] = deque()
         self._stops: deque[str] = deque()  # stops that came while a command's result was waited for
         # Without mi-async gdb would hear no -exec-interrupt while the target runs.
@@ -51,13 +62,15 @@ class Gdb:
     def mi(self, command: str, shown: str | None = None) -> str:
         """Runs the machine-interface command and returns what it printed on the console."""
         shown = shown or command
-        self._controller.write(command, read_response=False)
+        # The token tells the answer from that of a command whose waiting was interrupted.
+        self._token += 1
+        self._controller.write(f"{self._token}{command}", read_response=False)
         end = time.monotonic() + self.timeout
         printed = []
         while (record := self._next(end)) is not None:
             if record["type"] == "console":
                 printed.append(record["payload"] or "")
-            elif record["type"] == "result":
+            elif record["type"] == "result" and record["token"] == self._token:
                 if record["message"] == "error":
                     raise CaptureError(f"{shown}: {record['payload']['msg']}")
                 return "".join(printed)
@@ -68,6 +81,7 @@ class Gdb:
     def resume(self) -> None:
         """Lets the target run. Stops from before, as that of attaching, are no answer to this."""
         self._stops.clear()
+        self._running = True
         self.mi("-exec-continue")
 
     def wait_for_stop(self, timeout: float) -> str | None:
@@ -80,8 +94,20 @@ class Gdb:
             self._note_stop(record)
         return self._stops.popleft()
 
+    def interrupt(self) -> str:
+        """Stops the target if it runs; gives the reason, INTERRUPTED if it is this. Raises CaptureError."""
+        # A terminal sends its interrupt to gdb too, which then stops the target by itself.
+        if self._running:
+            with suppress(CaptureError):
+                self.mi("-exec-interrupt")
+        stopped = self.wait_for_stop(self.timeout) if self._running or self._stops else INTERRUPTED
+        if stopped is None:
+            raise CaptureError(f"the target did not stop within {self.timeout:g} s")
+        return stopped
+
     def _note_stop(self, record: dict[str, Any]) -> None:
         if record["type"] == "notify" and record["message"] == "stopped":
+            self._running = False
             self._stops.append((record["payload"] or {}).get("reason", "unknown"))
 
     def _next(self, end: float) -> dict[str, Any] | None:
@@ -98,30 +124,81 @@ class Gdb:
         return self._records.popleft()
 
 
+@dataclass(frozen=True)
+class Limits:
+    """When a recording ends that nothing else ends: after `seconds`, or with `events` in the trace."""
+
+    seconds: float = float("inf")
+    events: int | None = None
+
+
+Progress = Callable[[float, int], None]
+
+
 def capture(
     target: str,
     output: Path,
-    seconds: float,
+    limits: Limits,
     commands: Sequence[str] = (),
     gdb: str = "gdb",
+    progress: Progress = lambda seconds, events: None,
 ) -> str:
-    """Attaches to the stub at `target` ([HOST:]PORT) and records until the machine stops, `seconds` at most.
+    """Attaches to the stub at `target` ([HOST:]PORT) and records until the machine stops, or to a limit.
 
-    `commands` run after attaching. The trace goes to `output`. Returns why it ended. Raises CaptureError.
+    `commands` run before attaching. The trace goes to `output`, also when an exception as KeyboardInterrupt
+    ends the recording. `progress` is told the seconds that passed and the events so far. Returns why it
+    ended. Raises CaptureError.
     """
     with Gdb(gdb) as session:
-        # Extended: gdb stays connected when the machine ends, and the trace can still be had.
-        session.command(f"target extended-remote {target}")
         for command in commands:
             session.command(command)
+        # Extended: gdb stays connected when the machine ends, and the trace can still be had.
+        session.command(f"target extended-remote {target}")
         session.command("vmx trace start")
+        stopped: str | None = None
+        try:
+            stopped, ended = _record(session, limits, progress)
+        finally:
+            if stopped is None:
+                session.interrupt()
+            session.command(f"vmx trace save {output}")
+            if stopped is None or not stopped.startswith("exited"):
+                session.command("detach")
+        if limits.events is not None:
+            _cut(output, limits.events)
+        return ended
+
+
+def _record(session: Gdb, limits: Limits, progress: Progress) -> tuple[str | None, str]:
+    """Runs the target. Returns the stop that ended it, None for a limit of time, and this in words."""
+    start = time.monotonic()
+    events = 0
+    while True:
         session.resume()
-        stopped = session.wait_for_stop(seconds)
-        if stopped is None:
-            session.mi("-exec-interrupt")
-            if session.wait_for_stop(session.timeout) is None:
-                raise CaptureError(f"the target did not stop within {session.timeout:g} s")
-        session.command(f"vmx trace save {output}")
-        if stopped is None or not stopped.startswith("exited"):
-            session.command("detach")
-        return stopped or f"{seconds:g} s passed"
+        left = start + limits.seconds - time.monotonic()
+        stopped = session.wait_for_stop(max(0, min(left, _LOOK)))
+        passed = time.monotonic() - start
+        if stopped is not None:
+            return stopped, stopped
+        if passed >= limits.seconds:
+            return None, f"{limits.seconds:g} s passed"
+        stopped = session.interrupt()
+        if stopped != INTERRUPTED:
+            return stopped, stopped  # it stopped by itself just then
+        events = _recorded(session)
+        progress(passed, events)
+        if limits.events is not None and events >= limits.events:
+            return stopped, f"{limits.events} events recorded"
+
+
+def _recorded(session: Gdb) -> int:
+    """How many events the trace has: the first number in what the plugin says of it."""
+    number = re.search(r"\d+", session.command("vmx trace status"))
+    return int(number[0]) if number else 0
+
+
+def _cut(path: Path, events: int) -> None:
+    """Leaves as many events in the trace file, after its header."""
+    with path.open(encoding="utf-8") as file:
+        lines = list(islice(file, events + 1))
+    path.write_text("".join(lines), encoding="utf-8")

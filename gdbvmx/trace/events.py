@@ -114,6 +114,16 @@ class Trace:
     header: Mapping[str, Any]
     events: list[Event]
 
+    @property
+    def clock(self) -> str:
+        """What `icount` counts: instructions, or the nanoseconds of a trace that was made elsewhere."""
+        return str(self.header.get("clock", "instructions"))
+
+    @property
+    def unit(self) -> str:
+        """The clock's unit, short, for the heading of a column."""
+        return {"instructions": "instr.", "nanoseconds": "ns"}.get(self.clock, self.clock)
+
 
 class TraceWriter:
     """Writes a trace file: `header` (without format and version) first, then events as they come."""

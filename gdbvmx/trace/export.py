@@ -12,19 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .events import FIELDS, HEXADECIMAL, Event, Trace
+from .kvmnames import KVM_NAMES
 from .timeline import GuestRun, stretches
-
-# The names that Linux's kvm_exit tracepoint prints for exit reasons, by number: what scripts that read its
-# text look for. The SDM's own names are in the core.
-_KVM_NAMES = dict(enumerate("""
-    EXCEPTION_NMI EXTERNAL_INTERRUPT TRIPLE_FAULT INIT_SIGNAL SIPI_SIGNAL . . INTERRUPT_WINDOW
-    NMI_WINDOW TASK_SWITCH CPUID . HLT INVD INVLPG RDPMC RDTSC . VMCALL VMCLEAR VMLAUNCH VMPTRLD
-    VMPTRST VMREAD VMRESUME VMWRITE VMOFF VMON CR_ACCESS DR_ACCESS IO_INSTRUCTION MSR_READ MSR_WRITE
-    INVALID_STATE MSR_LOAD_FAIL . MWAIT_INSTRUCTION MONITOR_TRAP_FLAG . MONITOR_INSTRUCTION
-    PAUSE_INSTRUCTION MCE_DURING_VMENTRY . TPR_BELOW_THRESHOLD APIC_ACCESS EOI_INDUCED GDTR_IDTR
-    LDTR_TR EPT_VIOLATION EPT_MISCONFIG INVEPT RDTSCP PREEMPTION_TIMER INVVPID WBINVD XSETBV
-    APIC_WRITE RDRAND INVPCID VMFUNC ENCLS RDSEED PML_FULL XSAVES XRSTORS
-""".split()))  # fmt: skip
 
 
 def chrome(trace: Trace) -> Iterator[str]:
@@ -91,9 +80,8 @@ def _kvm_entry(event: Event) -> str:
 
 def _kvm_exit(event: Event) -> str:
     reason = event.reason or 0
-    name = _KVM_NAMES.get(reason, ".")
     return (
-        f"kvm_exit: vcpu {event.vcpu} reason {hex(reason) if name == '.' else name}"
+        f"kvm_exit: vcpu {event.vcpu} reason {KVM_NAMES.get(reason, hex(reason))}"
         f" rip 0x{event.guest_rip or 0:x} info1 0x{event.qualification or 0:016x} info2 0x{0:016x}"
         f" intr_info 0x{event.interruption_info or 0:08x} error_code 0x{event.more.get('error_code', 0):08x}"
     )

@@ -49,8 +49,8 @@ KEYS: Mapping[str, Callable[[Event], str | None]] = {
 
 @dataclass
 class Row:
-    """Exits of one key. Costs are in instructions: `guest` before these exits, `handler` from them to the
-    next entry, known for `handled` of them."""
+    """Exits of one key. Costs are by the trace's clock: `guest` before these exits, `handler` from them to
+    the next entry, known for `handled` of them."""
 
     key: str
     exits: int = 0
@@ -68,8 +68,8 @@ class Row:
         return {
             "key": self.key,
             "exits": self.exits,
-            "guest_instructions": self.guest,
-            "handler_instructions": self.handler,
+            "guest": self.guest,
+            "handler": self.handler,
             "handler_min": self.handler_min,
             "handler_mean": self.handler_mean,
             "handler_max": self.handler_max,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from html.parser import HTMLParser
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_stats(gdbvmx, trace):
 
 def test_stats_for_scripts(gdbvmx, trace):
     document = json.loads(gdbvmx("trace", "stats", trace, "--json").stdout)
-    assert document["rows"][0]["handler_instructions"] == 25
+    assert document["rows"][0]["handler"] == 25
 
 
 def test_stats_of_a_trace_without_exits(gdbvmx, trace):
@@ -72,6 +73,15 @@ def test_export(gdbvmx, trace, tmp_path):
         (("export", "TRACE", "--format", "elf"), "invalid choice: 'elf'"),
         (("export", "TRACE", "--format", "csv", "-o", "/absent/file"), "/absent/file: No such file"),
         (("fold", "TRACE"), "invalid choice: 'fold'"),
+        (("diff", "TRACE", "absent.jsonl"), "absent.jsonl: No such file or directory"),
+        (("import", "TRACE", "-o", "unused.jsonl"), "no kvm_exit or kvm_nested_vmexit in its 4 lines"),
+        (("report", "TRACE", "-o", "/absent/page.html"), "/absent/page.html: No such file"),
+        (("report", "TRACE", "-o", "unused.html", "--symbols", "TRACE"), "no ELF file with readable symbols"),
+        (("record", "--target", "localhost:1", "-o", "unused.jsonl"), "target extended-remote localhost:1: "),
+        (
+            ("record", "--target", "localhost:1", "-o", "unused.jsonl", "--image", "absent"),
+            "absent: no such file",
+        ),
     ],
 )
 def test_failures_are_one_line_and_status_2(gdbvmx, trace, arguments, complaint):
@@ -92,3 +102,83 @@ def test_show_explains(gdbvmx, trace):
     assert "port 0x3f8" in io_line
     assert write_line.endswith("HLT")
     assert unknown_line.endswith("qualification=0x1")
+
+
+def test_diff_of_a_trace_with_itself(gdbvmx, trace):
+    result = gdbvmx("trace", "diff", trace, trace)
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[:2] == ["3 events compared; exits left out: none", "No difference."]
+
+
+def test_diff_shows_where_two_runs_part(gdbvmx, trace, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text(trace.read_text().replace('"0x1002"', '"0x1003"'))
+    result = gdbvmx("trace", "diff", trace, other)
+    assert result.returncode == 1
+    lines = result.stdout.splitlines()
+    assert (
+        lines[1]
+        == "First difference: VMCS 1 of vCPU 0, after 1 events that are alike; not the same: guest_rip"
+    )
+    assert [line[:3] for line in lines[3:6]] == ["   ", "  A", "  B"]
+    assert lines[6] == "They go on alike after 1 event of A and 1 event of B."
+    assert gdbvmx("trace", "diff", trace, other, "--ignore", "guest_rip").returncode == 0
+
+
+def test_diff_counts_reasons(gdbvmx, trace, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(f"{line}\n" for line in trace.read_text().splitlines()[:2]))
+    assert gdbvmx("trace", "diff", trace, other).stdout.splitlines()[-1].split() == ["cpuid", "1", "0", "-1"]
+
+
+def test_import(gdbvmx, tmp_path):
+    text, imported = tmp_path / "ftrace.txt", tmp_path / "kvm.jsonl"
+    text.write_text(
+        " qemu-7 [000] 5.000000100: kvm_entry: vcpu 0, rip 0x10\n"
+        " qemu-7 [000] 5.000000150: kvm_exit: vcpu 0 reason HLT rip 0x12 info1 0\n"
+    )
+    result = gdbvmx("trace", "import", text, "-o", imported)
+    assert (result.returncode, result.stderr) == (0, "gdbvmx: 2 events of level 'host'; 2 lines read\n")
+    heading = gdbvmx("trace", "stats", imported).stdout.splitlines()[1]
+    assert heading.split()[3:5] == ["guest", "ns"]
+    assert json.loads(gdbvmx("trace", "stats", imported, "--json").stdout)["rows"][0]["guest"] == 50
+
+
+class _Cells(HTMLParser):
+    """Rows of a page's tables, and what the page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        self.fetched += [value for name, value in attributes if name in ("src", "href")]
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data.strip()
+
+
+def test_report(gdbvmx, minivisor, tmp_path):
+    recorded, output = tmp_path / "<t>.jsonl", tmp_path / "page.html"
+    gdbvmx("run", minivisor, "--trace", recorded)
+    result = gdbvmx("trace", "report", recorded, "-o", output, "--symbols", minivisor)
+    assert (result.returncode, result.stderr) == (0, "")
+    page = _Cells()
+    page.feed(output.read_text())
+    assert page.fetched == []
+    assert "&lt;t&gt;.jsonl" in output.read_text()
+    stats = gdbvmx("trace", "stats", recorded).stdout.splitlines()[2:]
+    assert [row[:2] for row in page.rows[1 : 1 + len(stats)]] == [line.split()[:2] for line in stats]
+    assert any(row[1:2] == ["say+0x7"] for row in page.rows)
+
+
+def test_report_of_a_trace_without_exits(gdbvmx, trace, tmp_path):
+    trace.write_text(json.dumps(HEADER) + "\n")
+    assert gdbvmx("trace", "report", trace, "-o", tmp_path / "page.html").returncode == 0
+    assert "No exits." in (tmp_path / "page.html").read_text()

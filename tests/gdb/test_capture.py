@@ -1,7 +1,9 @@
-"""scripts/capture_trace.py: a trace recorded through gdb is that of `gdbvmx run --trace`."""
+"""`gdbvmx trace record`: a trace recorded through gdb is that of `gdbvmx run --trace`."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,17 +12,27 @@ import pytest
 
 from gdbvmx.trace import events
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "capture_trace.py"
-
 
 @pytest.fixture
 def served():
     """Serves an image in the background, frozen; gives the address."""
     processes = []
 
-    def served(image: Path) -> str:
+    def served(image: Path, *options: str) -> str:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gdbvmx", "run", image, "--gdb", "0", "--freeze", "--serial", "none"],
+            [
+                sys.executable,
+                "-m",
+                "gdbvmx",
+                "run",
+                image,
+                "--gdb",
+                "0",
+                "--freeze",
+                "--serial",
+                "none",
+                *options,
+            ],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -35,9 +47,12 @@ def served():
         process.communicate()
 
 
-def capture(*arguments: object) -> subprocess.CompletedProcess[str]:
+RECORD = (sys.executable, "-m", "gdbvmx", "trace", "record", "--target")
+
+
+def capture(target: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, SCRIPT, *map(str, arguments)],
+        [*RECORD, target, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=100,
@@ -64,13 +79,40 @@ def test_for_a_time(served, tmp_path):
     assert events.read(captured).events == []
 
 
-def test_nobody_there(tmp_path):
-    result = capture("localhost:1", "--output", tmp_path / "t.jsonl")
-    assert result.returncode == 2
-    assert result.stderr.startswith("capture_trace: target extended-remote localhost:1: ")
+def test_with_so_many_events(served, bench, tmp_path):
+    captured = tmp_path / "captured.jsonl"
+    address = served(bench, "--append", "part=vmexit n=100000000")
+    result = capture(address, "--output", captured, "--events", "1000")
+    assert result.returncode == 0, result.stderr
+    assert "recording ended: 1000 events recorded" in result.stderr
+    assert [event.seq for event in events.read(captured).events] == list(range(1000))
+
+
+def test_interrupted_it_keeps_what_it_has(served, bench, tmp_path):
+    captured = tmp_path / "captured.jsonl"
+    address = served(bench, "--append", "part=vmexit n=100000000")
+    ours, terminal = os.openpty()
+    with subprocess.Popen([*RECORD, address, "-o", captured], stderr=terminal) as process:
+        os.close(terminal)
+        said = b""
+        while b" events" not in said:  # what it shows at a terminal, once it has looked at the recording
+            said += os.read(ours, 1000)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=100) == 130
+    assert f"interrupted; {captured} holds what was recorded".encode() in os.read(ours, 1000)
+    os.close(ours)
+    assert events.read(captured).events
 
 
 def test_a_command_that_fails(served, minivisor, tmp_path):
     result = capture(served(minivisor), "--output", tmp_path / "t.jsonl", "--command", "vmx catch exit bogus")
     assert result.returncode == 2
-    assert result.stderr.startswith("capture_trace: vmx catch exit bogus: ")
+    assert result.stderr.startswith("gdbvmx: vmx catch exit bogus: ")
+
+
+def test_symbols_of_the_image(served, minivisor, tmp_path):
+    captured = tmp_path / "captured.jsonl"
+    result = capture(
+        served(minivisor), "-o", captured, "--image", minivisor, "--command", "info address main"
+    )
+    assert result.returncode == 0, result.stderr

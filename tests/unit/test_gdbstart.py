@@ -11,7 +11,7 @@ def test_elf64_is_the_program(tmp_path):
     image = tmp_path / "kernel"
     image.write_bytes(ELF64)
     assert gdbstart.executable(image) == image
-    assert gdbstart.symbol_options(image) == [str(image)]
+    assert gdbstart.symbol_options(image) == ["-ex", f'file "{image}"']
 
 
 def test_elf32_with_the_elf64_that_it_was_made_from(tmp_path):
@@ -19,7 +19,7 @@ def test_elf32_with_the_elf64_that_it_was_made_from(tmp_path):
     image.write_bytes(ELF32)
     (tmp_path / "kernel.elf").write_bytes(ELF64)
     assert gdbstart.executable(image) == tmp_path / "kernel.elf"
-    assert gdbstart.symbol_options(image) == [str(tmp_path / "kernel.elf")]
+    assert gdbstart.symbol_options(image) == ["-ex", f'file "{tmp_path}/kernel.elf"']
 
 
 def test_elf32_alone_gives_symbols_and_no_architecture(tmp_path):
