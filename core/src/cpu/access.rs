@@ -265,9 +265,9 @@ impl Cpu {
         Ok(())
     }
 
-    /// #AC: SDM vol. 3, 6.15, interrupt 17.
+    /// #AC: SDM vol. 3, 6.15, interrupt 17. Images of state have an alignment of their own, which is #GP.
     fn check_alignment(&mut self, linear: u64, bytes: u64, privilege: Privilege) -> Done {
-        if privilege == Privilege::UserAligned && linear & (bytes - 1) != 0 {
+        if privilege == Privilege::UserAligned && bytes <= 16 && linear & (bytes - 1) != 0 {
             return Err(self.alignment_check());
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! CPUID: the profile's leaves, with the bits that mirror the processor's state.
 
 use super::bits::{CR4_OSXSAVE, CR4_PKE};
-use super::Cpu;
+use super::{xstate, Cpu};
 use crate::vmx::cpuid_features::feature;
 
 /// Leaf 1, ECX, and leaf 7, ECX: OSXSAVE and OSPKE say what software has turned on.
@@ -19,6 +19,11 @@ impl Cpu {
                 result[2] = result[2] & !OSXSAVE | mirror(OSXSAVE, CR4_OSXSAVE);
             }
             (7, 0) => result[2] = result[2] & !OSPKE | mirror(OSPKE, CR4_PKE),
+            (0xd, 0) if self.profile.has(feature::XSAVE) => result[1] = xstate::size(0, self.xcr0) as u32,
+            (0xd, 1) if self.profile.has(feature::XSAVEC) => {
+                let enabled = self.xcr0 | self.msr.xss;
+                result[1] = xstate::size(xstate::COMPACTED | enabled, enabled) as u32;
+            }
             (0xb, _) if self.profile.has(feature::X2APIC) => {
                 // Every subleaf names itself and the x2APIC ID.
                 result[2] = result[2] & !0xff | subleaf & 0xff;

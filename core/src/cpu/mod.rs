@@ -25,6 +25,7 @@ pub mod task;
 #[cfg(test)]
 mod tests;
 pub mod transcendental;
+pub mod xstate;
 
 use std::sync::Arc;
 

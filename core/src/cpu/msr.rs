@@ -25,6 +25,7 @@ pub struct Msrs {
     pub misc_enable: u64,
     pub pkru: u32,
     pub pkrs: u64,
+    pub xss: u64,
     pub spec_ctrl: u64,
     pub mtrr: Mtrrs,
 }
@@ -56,6 +57,7 @@ impl Msrs {
             misc_enable: 1,
             pkru: 0,
             pkrs: 0,
+            xss: 0,
             spec_ctrl: 0,
             mtrr: Mtrrs::default(),
         }
@@ -288,6 +290,19 @@ static ROWS: &[Row] = &[
         "x2APIC",
         |cpu, bus, number| bus.x2apic_read(cpu.id, number).ok(),
         |cpu, bus, number, value| bus.x2apic_write(cpu.id, number, value).is_ok(),
+    ),
+    row(
+        0xda0,
+        0xda0,
+        "IA32_XSS",
+        |cpu, _, _| cpu.profile.has(feature::XSAVES).then_some(cpu.msr.xss),
+        |cpu, _, _, value| {
+            let good = cpu.profile.has(feature::XSAVES) && value & !cpu.profile.xss_allowed() == 0;
+            if good {
+                cpu.msr.xss = value;
+            }
+            good
+        },
     ),
     row(
         0xc000_0080,

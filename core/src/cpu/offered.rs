@@ -53,6 +53,9 @@ const NEEDS: &[(CpuidFeature, Feature)] = &[
     (CpuidFeature::TSC, feature::TSC),
     (CpuidFeature::WAITPKG, feature::WAITPKG),
     (CpuidFeature::XSAVE, feature::XSAVE),
+    (CpuidFeature::XSAVEC, feature::XSAVEC),
+    (CpuidFeature::XSAVEOPT, feature::XSAVEOPT),
+    (CpuidFeature::XSAVES, feature::XSAVES),
 ];
 
 /// What decoding needs to know of a profile.

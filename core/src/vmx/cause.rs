@@ -45,6 +45,8 @@ pub enum Cause {
     /// The EPT entry at host-physical `address` allows too little, or is not present (violation), or is malformed
     /// (misconfiguration).
     Ept { level: u8, address: u64, entry: u64 },
+    /// State components that XSAVES or XRSTORS was asked for, that IA32_XSS enables and the XSS-exiting bitmap has.
+    XssBitmap { bits: u64 },
     /// The VMX-preemption timer counted down to 0.
     Timer,
     /// An event that is not blocked, and that no control is asked about.

@@ -147,6 +147,12 @@ features! {
     7 0 Edx {
         20 CET_IBT "cet_ibt" cr4 1 << 23;
     }
+    0xd 1 Eax {
+        0 XSAVEOPT "xsaveopt";
+        1 XSAVEC "xsavec";
+        2 XGETBV1 "xgetbv1";
+        3 XSAVES "xsaves";
+    }
     0x8000_0001 0 Ecx {
         0 LAHF64 "lahf64";
         5 LZCNT "lzcnt";

@@ -52,6 +52,7 @@ pub const fn controls(word: Word) -> u64 {
                 | secondary::ENABLE_PML
                 | secondary::VMCS_SHADOWING
                 | secondary::MODE_BASED_EXECUTE_CONTROL_FOR_EPT
+                | secondary::ENABLE_XSAVES
                 | secondary::USE_TSC_SCALING
         }
         Word::Exit => {
@@ -144,6 +145,11 @@ pub const FEATURES: &[Feature] = &[
     feature::AES,
     feature::PCID,
     feature::X2APIC,
+    feature::XSAVE,
+    feature::XSAVEOPT,
+    feature::XSAVEC,
+    feature::XGETBV1,
+    feature::XSAVES,
     feature::TSC_DEADLINE,
     feature::FSGSBASE,
     feature::TSC_ADJUST,

@@ -350,6 +350,29 @@ pub fn offered(cpu: &Cpu, which: Optional) -> bool {
     !cpu.vmx.guest || cpu.vmx.controls.secondary & bit != 0
 }
 
+/// XSAVES, or XRSTORS where `restore`: exits where a component that IA32_XSS enables is asked for and the XSS-exiting
+/// bitmap has it.
+pub fn supervisor_state(cpu: &mut Cpu, insn: &Insn, restore: bool) -> Done {
+    if !cpu.vmx.guest {
+        return Ok(());
+    }
+    let bits = cpu.halves() & cpu.msr.xss & cpu.vmx.get(field::XSS_EXITING_BITMAP);
+    if bits == 0 {
+        return Ok(());
+    }
+    let reason = if restore { reason::XRSTORS } else { reason::XSAVES };
+    let displacement = operand::displacement(cpu, insn);
+    let info = operand::pointer(insn);
+    Err(exit_with(
+        cpu,
+        insn,
+        reason,
+        Cause::XssBitmap { bits },
+        displacement,
+        info,
+    ))
+}
+
 /// RDRAND and RDSEED; `seed` for the second.
 pub fn random(cpu: &mut Cpu, insn: &Insn, seed: bool) -> Done {
     let (reason, bit) = if seed {

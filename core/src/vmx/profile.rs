@@ -5,6 +5,7 @@ use super::controls::{primary, Word};
 use super::cpuid_features::{feature, Feature, Register, ALL, CR4_ALWAYS};
 use super::honoured;
 use super::vmcs::REGION_SIZE;
+use crate::cpu::xstate;
 
 /// The profile that a machine gets when none is named.
 pub const DEFAULT: &str = "gdbvmx";
@@ -28,6 +29,8 @@ struct Derived {
     cr4_allowed: u64,
     efer_reserved: u64,
     perf_global_ctrl_reserved: u64,
+    xcr0_allowed: u64,
+    xss_allowed: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -175,8 +178,12 @@ impl Model {
     }
 
     fn leaves(&self) -> Vec<Leaf> {
-        // Leaf 0BH tells the x2APIC ID, and comes with x2APIC mode.
-        let last_basic = if self.has(feature::X2APIC) { 0xb } else { 7 };
+        // Leaf 0BH tells the x2APIC ID, and comes with x2APIC mode; leaf 0DH comes with XSAVE.
+        let last_basic = match (self.has(feature::XSAVE), self.has(feature::X2APIC)) {
+            (true, _) => 0xd,
+            (false, true) => 0xb,
+            (false, false) => 7,
+        };
         const LAST_EXTENDED: u32 = 0x8000_0008;
         let text = |bytes: &[u8]| {
             bytes
@@ -219,18 +226,29 @@ impl Model {
                 _ => [0; 4],
             };
         }
-        if last_basic == 0xb {
-            // The level of cores: the rest of the x2APIC ID, of 8 bits.
-            let cores = Leaf {
-                leaf: 0xb,
-                subleaf: 1,
-                registers: [8, 1, 2 << 8 | 1, 0],
+        let mut insert = |leaf, subleaf, registers| {
+            let row = Leaf {
+                leaf,
+                subleaf,
+                registers,
             };
-            let at = leaves.partition_point(|row| (row.leaf, row.subleaf) < (cores.leaf, cores.subleaf));
-            leaves.insert(at, cores);
+            match leaves.binary_search_by_key(&(leaf, subleaf), |row| (row.leaf, row.subleaf)) {
+                Ok(at) => leaves[at] = row,
+                Err(at) => leaves.insert(at, row),
+            }
+        };
+        if last_basic >= 0xb {
+            // The level of cores: the rest of the x2APIC ID, of 8 bits.
+            insert(0xb, 1, [8, 1, 2 << 8 | 1, 0]);
+        }
+        if last_basic >= 0xd {
+            for (subleaf, registers) in xstate::leaves(|feature| self.has(feature)) {
+                insert(0xd, subleaf, registers);
+            }
         }
         for feature in self.features {
-            if let Some(leaf) = leaves.iter_mut().find(|leaf| leaf.leaf == feature.leaf) {
+            let place = |leaf: &&mut Leaf| (leaf.leaf, leaf.subleaf) == (feature.leaf, feature.subleaf);
+            if let Some(leaf) = leaves.iter_mut().find(place) {
                 leaf.registers[feature.register as usize] |= feature.mask();
             }
         }
@@ -284,6 +302,8 @@ impl Profile {
             cr4_allowed: has.fold(CR4_ALWAYS, |cr4, feature| cr4 | feature.cr4),
             efer_reserved: !efer,
             perf_global_ctrl_reserved: !self.performance_counters(),
+            xcr0_allowed: self.offered_xcr0() & xstate::honoured().0,
+            xss_allowed: self.offered_xss() & xstate::honoured().1,
         };
     }
 
@@ -295,6 +315,18 @@ impl Profile {
         let [eax, _, _, edx] = self.cpuid(0xa, 0);
         let counters = |count: u32| (1u64 << count.min(32)) - 1;
         counters(eax >> 8 & 0xff) | counters(edx & 31) << 32
+    }
+
+    /// The bits of XCR0 that CPUID says there are.
+    fn offered_xcr0(&self) -> u64 {
+        let [low, _, _, high] = self.find(0xd, 0).unwrap_or_default();
+        u64::from(low) | u64::from(high) << 32
+    }
+
+    /// The bits of IA32_XSS that CPUID says there are.
+    fn offered_xss(&self) -> u64 {
+        let [_, _, low, high] = self.find(0xd, 1).unwrap_or_default();
+        u64::from(low) | u64::from(high) << 32
     }
 
     /// The names of the built-in profiles with a line about each; the first is the default.
@@ -413,6 +445,16 @@ impl Profile {
         self.derived.perf_global_ctrl_reserved
     }
 
+    /// The bits of XCR0 that software may set.
+    pub fn xcr0_allowed(&self) -> u64 {
+        self.derived.xcr0_allowed
+    }
+
+    /// The bits of IA32_XSS that software may set.
+    pub fn xss_allowed(&self) -> u64 {
+        self.derived.xss_allowed
+    }
+
     /// What the profile offers to a guest and the core does not honour, a sentence each.
     pub fn unhonoured(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -445,6 +487,19 @@ impl Profile {
                 "CPUID offers what the core does not honour: {}",
                 excess.join(", ")
             ));
+        }
+        if self.has(feature::XSAVE) {
+            let (xcr0, xss) = (
+                self.offered_xcr0() & !self.xcr0_allowed(),
+                self.offered_xss() & !self.xss_allowed(),
+            );
+            for (register, excess) in [("XCR0", xcr0), ("IA32_XSS", xss)] {
+                if excess != 0 {
+                    warnings.push(format!(
+                        "CPUID leaf 0xd offers bits of {register} that the core does not honour: {excess:#x}"
+                    ));
+                }
+            }
         }
         warnings
     }

@@ -223,13 +223,19 @@ const LEFT_OUT: &[Mnemonic] = &[
     Mnemonic::Lgs,
     Mnemonic::Lss,
     Mnemonic::Arpl,
-    // All of the extended state.
+    // All of the extended state, in images that random bytes are not.
     Mnemonic::Xsave,
     Mnemonic::Xsave64,
+    Mnemonic::Xsaveopt,
+    Mnemonic::Xsaveopt64,
+    Mnemonic::Xsavec,
+    Mnemonic::Xsavec64,
+    Mnemonic::Xsaves,
+    Mnemonic::Xsaves64,
     Mnemonic::Xrstor,
     Mnemonic::Xrstor64,
-    Mnemonic::Xsavec,
-    Mnemonic::Xsaveopt,
+    Mnemonic::Xrstors,
+    Mnemonic::Xrstors64,
 ];
 
 impl Generator {

@@ -1,4 +1,4 @@
-//! Control and debug registers, and the instructions that manage translation and extended state.
+//! Control and debug registers, and the instructions that manage translation.
 
 use iced_x86::{Mnemonic as Mn, Register};
 
@@ -12,7 +12,7 @@ use crate::cpu::insn::{Handler, Insn, Source, M, R0};
 use crate::cpu::int::Int;
 use crate::cpu::{Cpu, Done, Stop, RAX, RCX, RDX};
 use crate::platform::Bus;
-use crate::vmx::intercept::{self, Optional, Plain};
+use crate::vmx::intercept::{self, Optional};
 
 /// What only CPL 0 may do: #GP(0) elsewhere.
 pub fn check_supervisor(cpu: &mut Cpu) -> Done {
@@ -232,46 +232,7 @@ fn select_invpcid(form: &Form) -> Option<Handler> {
     }
 }
 
-// Extended state, SMAP, protection keys.
-
-fn check_osxsave(cpu: &mut Cpu) -> Done {
-    if cpu.cr4 & CR4_OSXSAVE == 0 {
-        return Err(cpu.invalid_opcode());
-    }
-    Ok(())
-}
-
-fn xgetbv(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
-    check_osxsave(cpu)?;
-    if cpu.regs[RCX] as u32 != 0 {
-        return Err(cpu.general_protection(0));
-    }
-    cpu.set_halves(cpu.xcr0);
-    Ok(())
-}
-
-/// XCR0: x87 always, AVX only with SSE (SDM vol. 1, 13.3).
-const XCR0_X87: u64 = 1;
-const XCR0_SSE: u64 = 2;
-const XCR0_AVX: u64 = 4;
-
-fn xsetbv(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
-    check_osxsave(cpu)?;
-    check_supervisor(cpu)?;
-    intercept::plain(cpu, insn, Plain::Xsetbv)?;
-    let value = cpu.halves();
-    let [low, _, _, high] = cpu.profile.cpuid(0xd, 0);
-    let offered = low as u64 | (high as u64) << 32;
-    let bad = cpu.regs[RCX] as u32 != 0
-        || value & !offered != 0
-        || value & XCR0_X87 == 0
-        || value & (XCR0_AVX | XCR0_SSE) == XCR0_AVX;
-    if bad {
-        return Err(cpu.general_protection(0));
-    }
-    cpu.xcr0 = value;
-    Ok(())
-}
+// SMAP, protection keys.
 
 fn access_flag<const SET: bool>(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
     if cpu.cpl != 0 {
@@ -331,8 +292,6 @@ pub static ROWS: Group = &[
     (Mn::Smsw, select_smsw, Flow::Next),
     (Mn::Invlpg, |_| Some(invlpg), Flow::Alone),
     (Mn::Invpcid, select_invpcid, Flow::Alone),
-    (Mn::Xgetbv, |_| Some(xgetbv), Flow::Next),
-    (Mn::Xsetbv, |_| Some(xsetbv), Flow::Next),
     (Mn::Clac, |_| Some(access_flag::<false>), Flow::Next),
     (Mn::Stac, |_| Some(access_flag::<true>), Flow::Next),
     (Mn::Rdpkru, |_| Some(rdpkru), Flow::Next),

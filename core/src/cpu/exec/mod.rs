@@ -16,6 +16,7 @@ mod flag;
 mod identify;
 mod interrupt;
 mod io;
+mod legacy_region;
 mod mmx;
 mod mov;
 mod muldiv;
@@ -38,6 +39,7 @@ mod x87_arithmetic;
 mod x87_control;
 mod x87_move;
 mod x87_transcendental;
+mod xsave;
 
 use super::decode::Group;
 use super::insn::Insn;
@@ -76,6 +78,7 @@ pub static GROUPS: &[Group] = &[
     sse_float::ROWS,
     sse_convert::ROWS,
     sse_state::ROWS,
+    xsave::ROWS,
     sse_string::ROWS,
     aes::ROWS,
     sha::ROWS,

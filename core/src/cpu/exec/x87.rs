@@ -114,6 +114,22 @@ impl X87 {
         self.rotate(1);
     }
 
+    /// As FNINIT leaves it, and the registers 0 (SDM vol. 1, 13.6).
+    pub fn is_initial(&self) -> bool {
+        let X87 {
+            control,
+            status,
+            tag,
+            opcode,
+            instruction,
+            operand,
+            registers,
+        } = self;
+        (*control, *status, *tag, *opcode) == (0x37f, 0, 0xffff, 0)
+            && (*instruction, *operand) == (0, 0)
+            && registers.iter().all(|register| *register == (0, 0))
+    }
+
     /// What every MMX instruction but EMMS does: TOP becomes 0 and no register is empty.
     #[inline(always)]
     pub fn enter_mmx(&mut self) {

@@ -66,6 +66,7 @@ fn fields_of(cause: &Cause) -> &'static [Field] {
             field::PAGE_FAULT_ERROR_CODE_MATCH,
         ],
         Cause::Ept { .. } => &[field::EPT_POINTER, field::GUEST_PHYSICAL_ADDRESS],
+        Cause::XssBitmap { .. } => &[field::XSS_EXITING_BITMAP],
         Cause::Timer => &[field::GUEST_PREEMPTION_TIMER_VALUE],
         Cause::VmFunction { .. } => &[field::VM_FUNCTION_CONTROLS, field::EPTP_LIST_ADDRESS],
         Cause::Always | Cause::Signal | Cause::Forced => &[],
@@ -138,6 +139,9 @@ fn cause_words(exit: &Exit) -> Vec<String> {
             address,
             entry,
         } => return vec![ept_words(exit, level, address, entry)],
+        Cause::XssBitmap { bits } => format!(
+            "The guest asked for state components {bits:#x}, which IA32_XSS enables and the XSS-exiting bitmap has."
+        ),
         Cause::Timer => "The VMX-preemption timer counted down to 0.".to_string(),
         Cause::Signal => "The signal is not blocked in VMX non-root operation: it always exits.".to_string(),
         Cause::VmFunction {
