@@ -3,7 +3,9 @@
 
 use std::sync::LazyLock;
 
-use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{
+    Code, Decoder, DecoderError, DecoderOptions, EncodingKind, Instruction, Mnemonic, OpKind, Register,
+};
 
 use super::insn::{flag, Handler, Insn, HIGH_BYTE};
 use super::offered::Offered;
@@ -36,6 +38,8 @@ pub struct Form<'a> {
     pub code: Code,
     pub operands: [Operand; 5],
     pub size: CodeSize,
+    /// VEX-encoded.
+    pub vex: bool,
 }
 
 impl Form<'_> {
@@ -158,8 +162,11 @@ fn translate(
         operands[at] = match kind {
             OpKind::Register => {
                 let register = raw.op_register(at as u32);
-                if registers < 3 {
-                    r[registers] = number(register);
+                if at == 3 {
+                    // Encoded in an immediate: the mask of VBLENDVPS and its like.
+                    imm = number(register) as u64;
+                } else {
+                    r[registers..].fill(number(register));
                     registers += 1;
                 }
                 class(register)
@@ -192,6 +199,9 @@ fn translate(
         };
     }
 
+    if raw.is_vsib() {
+        r[2] = number(raw.memory_index());
+    }
     if let Some(opcode) = x87_opcode(bytes) {
         imm = opcode as u64;
     }
@@ -201,6 +211,7 @@ fn translate(
         code: raw.code(),
         operands,
         size,
+        vex: raw.code().encoding() == EncodingKind::VEX,
     };
     let (handler, flow) = ROWS[raw.mnemonic() as usize]
         .iter()

@@ -45,7 +45,8 @@ pub struct Insn {
     pub scale: u8,
     /// Index into `Cpu::seg`.
     pub seg: u8,
-    /// Registers in operand order, memory and immediates left out: the first register operand is `r[0]` and so on.
+    /// Registers in operand order, memory and immediates left out: the first register operand is `r[0]` and so on. What
+    /// is left over repeats the last. `r[2]` of a gather is its vector of indices.
     pub r: [u8; 3],
     pub flags: u8,
     /// iced's `Code`, for handlers that serve several forms.

@@ -51,6 +51,8 @@ const NEEDS: &[(CpuidFeature, Feature)] = &[
     (CpuidFeature::SSSE3, feature::SSSE3),
     (CpuidFeature::SYSCALL, feature::SYSCALL),
     (CpuidFeature::TSC, feature::TSC),
+    (CpuidFeature::VAES, feature::VAES),
+    (CpuidFeature::VPCLMULQDQ, feature::VPCLMULQDQ),
     (CpuidFeature::WAITPKG, feature::WAITPKG),
     (CpuidFeature::XSAVE, feature::XSAVE),
     (CpuidFeature::XSAVEC, feature::XSAVEC),

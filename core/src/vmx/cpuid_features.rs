@@ -140,6 +140,8 @@ features! {
         3 PKU "pku" cr4 1 << 22;
         5 WAITPKG "waitpkg";
         7 CET_SS "cet_ss" cr4 1 << 23;
+        9 VAES "vaes";
+        10 VPCLMULQDQ "vpclmulqdq";
         16 LA57 "la57" cr4 1 << 12;
         22 RDPID "rdpid";
         31 PKS "pks" cr4 1 << 24;

@@ -6,6 +6,7 @@ use _core::cpu::decode::Flow;
 use _core::cpu::exec::GROUPS;
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
+use super::feature_names;
 use super::state::*;
 
 /// SplitMix64.
@@ -179,7 +180,7 @@ fn x87(random: &mut Random) -> X87 {
 
 /// Which instructions are asked for.
 pub struct Generator {
-    known: HashSet<Mnemonic>,
+    known: HashSet<Code>,
 }
 
 /// Not comparable in user mode, or not with random operands; they have tests of their own.
@@ -194,6 +195,10 @@ const LEFT_OUT: &[Mnemonic] = &[
     Mnemonic::Rcpss,
     Mnemonic::Rsqrtps,
     Mnemonic::Rsqrtss,
+    Mnemonic::Vrcpps,
+    Mnemonic::Vrcpss,
+    Mnemonic::Vrsqrtps,
+    Mnemonic::Vrsqrtss,
     Mnemonic::Rdtsc,
     Mnemonic::Rdtscp,
     Mnemonic::Rdrand,
@@ -239,13 +244,25 @@ const LEFT_OUT: &[Mnemonic] = &[
 ];
 
 impl Generator {
-    pub fn new() -> Generator {
-        let known = GROUPS
+    /// `only`: names of mnemonics or features, between commas; none means all.
+    pub fn new(only: &str) -> Generator {
+        let mnemonics: HashSet<Mnemonic> = GROUPS
             .iter()
             .flat_map(|group| group.iter())
             .filter(|(mnemonic, _, flow)| *flow == Flow::Next && !LEFT_OUT.contains(mnemonic))
             .map(|(mnemonic, ..)| *mnemonic)
             .collect();
+        let wanted: Vec<&str> = only.split(',').filter(|name| !name.is_empty()).collect();
+        let is_wanted = |code: &Code| {
+            let mnemonic = format!("{:?}", code.mnemonic());
+            let features = feature_names(*code);
+            let mut names = features.split(" + ").chain([mnemonic.as_str()]);
+            wanted.is_empty() || names.any(|name| wanted.iter().any(|one| one.eq_ignore_ascii_case(name)))
+        };
+        let known: HashSet<Code> = Code::values()
+            .filter(|code| mnemonics.contains(&code.mnemonic()) && is_wanted(code))
+            .collect();
+        assert!(!known.is_empty(), "nothing that can be compared is called {only}");
         Generator { known }
     }
 
@@ -277,37 +294,45 @@ impl Generator {
         bytes
     }
 
+    /// A VEX prefix and an opcode. The bits of a register that is often unused are all ones half of the time.
+    fn vex_bytes(&self, random: &mut Random) -> Vec<u8> {
+        let unused = if random.below(2) == 0 { 0x78 } else { 0 };
+        let last = random.next() as u8 | unused;
+        if random.below(8) == 0 {
+            return vec![0xc5, last, random.next() as u8];
+        }
+        let (inverted, map, opcode) = (
+            random.next() as u8 & 0xe0,
+            1 + random.below(3) as u8,
+            random.next() as u8,
+        );
+        vec![0xc4, inverted | map, last, opcode]
+    }
+
     fn bytes(&self, random: &mut Random, bitness: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
-        if random.below(4) == 0 {
-            return self.x87_bytes(random);
-        }
-        match random.below(8) {
-            0..=1 => bytes.push(0x66),
-            2 => bytes.push(0xf3),
-            3 => bytes.push(0xf2),
-            _ => {}
-        }
-        let vex = random.below(20) == 0;
-        if vex {
-            bytes.clear();
-            let map = random.pick(&[2u8, 2, 3]);
-            bytes.extend([0xc4, random.next() as u8 & 0xe0 | map, random.next() as u8 & !4]);
-        } else {
-            if bitness == 64 && random.below(2) == 0 {
-                bytes.push(0x40 | random.next() as u8 & 15);
+        match random.below(16) {
+            0..=3 => return self.x87_bytes(random),
+            4..=7 => bytes = self.vex_bytes(random),
+            8 if bitness == 64 && random.below(4) == 0 => bytes = self.rare(random),
+            _ => {
+                match random.below(8) {
+                    0..=1 => bytes.push(0x66),
+                    2 => bytes.push(0xf3),
+                    3 => bytes.push(0xf2),
+                    _ => {}
+                }
+                if bitness == 64 && random.below(2) == 0 {
+                    bytes.push(0x40 | random.next() as u8 & 15);
+                }
+                match random.below(10) {
+                    0..=3 => {}
+                    4..=7 => bytes.push(0x0f),
+                    8 => bytes.extend([0x0f, 0x38]),
+                    _ => bytes.extend([0x0f, 0x3a]),
+                }
+                bytes.push(random.next() as u8);
             }
-            match random.below(10) {
-                0..=3 => {}
-                4..=7 => bytes.push(0x0f),
-                8 => bytes.extend([0x0f, 0x38]),
-                _ => bytes.extend([0x0f, 0x3a]),
-            }
-        }
-        if !vex && bitness == 64 && random.below(64) == 0 {
-            bytes = self.rare(random);
-        } else {
-            bytes.push(random.next() as u8);
         }
         let modrm = random.next() as u8;
         bytes.push(if random.below(2) == 0 {
@@ -327,7 +352,7 @@ impl Generator {
             let bytes = self.bytes(random, bitness);
             let mut insn = Instruction::default();
             Decoder::with_ip(bitness, &bytes, CODE + ENTRY, DecoderOptions::NONE).decode_out(&mut insn);
-            if !self.known.contains(&insn.mnemonic()) || is_elsewhere(&insn) {
+            if !self.known.contains(&insn.code()) || is_elsewhere(&insn) {
                 continue;
             }
             let mut case = Case {
@@ -415,7 +440,10 @@ impl Generator {
             state.regs[5] = WINDOW + 0x200 + random.below(32);
             return true;
         }
-        if insn.mnemonic() == Mnemonic::Maskmovq || insn.mnemonic() == Mnemonic::Maskmovdqu {
+        if matches!(
+            insn.mnemonic(),
+            Mnemonic::Maskmovq | Mnemonic::Maskmovdqu | Mnemonic::Vmaskmovdqu
+        ) {
             state.regs[7] = WINDOW + 0x200 + random.below(32);
             return insn.segment_prefix() == Register::None;
         }

@@ -1,7 +1,7 @@
 //! Our processor against the host's: random user-mode instructions on random operands, one at a time.
 //!
-//! `GDBVMX_ORACLE_CASES` is the number of cases, `GDBVMX_ORACLE_SEED` where they begin, `GDBVMX_ORACLE_ONLY` a
-//! mnemonic to stay with.
+//! `GDBVMX_ORACLE_CASES` is the number of cases, `GDBVMX_ORACLE_SEED` where they begin, `GDBVMX_ORACLE_ONLY` what to stay
+//! with: mnemonics, or features as iced-x86 names them (`AVX2,F16C`).
 
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
@@ -30,8 +30,12 @@ fn host_has(insn: &Instruction) -> bool {
     insn.cpuid_features().iter().all(|feature| match feature {
         CpuidFeature::ADX => has!("adx"),
         CpuidFeature::AES => has!("aes"),
+        CpuidFeature::AVX => has!("avx"),
+        CpuidFeature::AVX2 => has!("avx2"),
         CpuidFeature::BMI1 => has!("bmi1"),
         CpuidFeature::BMI2 => has!("bmi2"),
+        CpuidFeature::F16C => has!("f16c"),
+        CpuidFeature::FMA => has!("fma"),
         CpuidFeature::LZCNT => has!("lzcnt"),
         CpuidFeature::MOVBE => has!("movbe"),
         CpuidFeature::PCLMULQDQ => has!("pclmulqdq"),
@@ -41,6 +45,8 @@ fn host_has(insn: &Instruction) -> bool {
         CpuidFeature::SSSE3 => has!("ssse3"),
         CpuidFeature::SSE4_1 => has!("sse4.1"),
         CpuidFeature::SSE4_2 => has!("sse4.2"),
+        CpuidFeature::VAES => has!("vaes"),
+        CpuidFeature::VPCLMULQDQ => has!("vpclmulqdq"),
         CpuidFeature::CLFLUSHOPT => host_cpuid_7() >> 23 & 1 != 0,
         CpuidFeature::CLWB => host_cpuid_7() >> 24 & 1 != 0,
         _ => true,
@@ -138,8 +144,8 @@ fn forget_payloads(insn: &Instruction, outcome: &mut Outcome) {
             _ => bits & 0xffff_ffff,
         };
         match insn.mnemonic() {
-            Mnemonic::Dpps => *half = single(*half) | single(*half >> 32) << 32,
-            Mnemonic::Dppd if f64::from_bits(*half).is_nan() => *half = f64::NAN.to_bits(),
+            Mnemonic::Dpps | Mnemonic::Vdpps => *half = single(*half) | single(*half >> 32) << 32,
+            Mnemonic::Dppd | Mnemonic::Vdppd if f64::from_bits(*half).is_nan() => *half = f64::NAN.to_bits(),
             _ => {}
         }
     }
@@ -170,6 +176,16 @@ fn forgive_last_place(insn: &Instruction, case: &Case, ours: &mut Outcome, their
     if ours.status & !case.state.x87.status & STACK_FAULT == 0 {
         ours.status = ours.status & !C1 | theirs.status & C1;
     }
+}
+
+/// The features that a form needs, as iced-x86 names them.
+pub fn feature_names(code: Code) -> String {
+    let names: Vec<String> = code
+        .cpuid_features()
+        .iter()
+        .map(|name| format!("{name:?}"))
+        .collect();
+    names.join(" + ")
 }
 
 fn same(ours: &Outcome, theirs: &Outcome, flags: u64) -> bool {
@@ -261,25 +277,19 @@ fn describe(case: &Case, ours: &Outcome, theirs: &Outcome) -> String {
 fn instructions_do_what_the_host_does() {
     let cases = setting("GDBVMX_ORACLE_CASES", 50_000);
     let mut random = Random(setting("GDBVMX_ORACLE_SEED", 1));
-    let only = std::env::var("GDBVMX_ORACLE_ONLY").ok();
+    let only = std::env::var("GDBVMX_ORACLE_ONLY").unwrap_or_default();
     if !std::arch::is_x86_feature_detected!("avx") {
         println!("skipped: the host processor has no AVX, by which the state is loaded");
         return;
     }
     let native = native::Native::new();
     let mut emulated = emulated::Emulated::new();
-    let generator = Generator::new();
+    let generator = Generator::new(&only);
     let mut seen: BTreeMap<Code, u64> = BTreeMap::new();
     let mut wrong: BTreeMap<Code, (u64, String)> = BTreeMap::new();
     for number in 0..cases {
         let bitness = if number % 4 == 0 { 32 } else { 64 };
         let (case, insn) = generator.case(&mut random, bitness);
-        if only
-            .as_ref()
-            .is_some_and(|only| !format!("{:?}", insn.mnemonic()).eq_ignore_ascii_case(only))
-        {
-            continue;
-        }
         if undefined_result(&insn, &case) || !host_has(&insn) {
             continue;
         }
@@ -297,6 +307,15 @@ fn instructions_do_what_the_host_does() {
         }
     }
     println!("{cases} cases, {} forms", seen.len());
+    let mut groups: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for (code, count) in &seen {
+        let (forms, runs) = groups.entry(feature_names(*code)).or_default();
+        *forms += 1;
+        *runs += count;
+    }
+    for (feature, (forms, runs)) in groups {
+        println!("{feature}: {runs} cases of {forms} forms");
+    }
     for (code, (count, text)) in &wrong {
         println!("{code:?}: {count} of {} differ; the first: {text}", seen[code]);
     }

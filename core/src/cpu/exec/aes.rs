@@ -1,9 +1,8 @@
 //! AES (SDM vol. 1, 12.13; FIPS 197): rounds of encryption and decryption on a state of sixteen bytes, column by column.
 
-use iced_x86::Mnemonic as Mn;
-
-use super::sse::{build, halves, lane, map, select_packed, Xmm};
-use crate::cpu::decode::{Flow, Group};
+use super::lanes::{build, halves, lane, map, Xmm};
+use super::vector::select_packed;
+use crate::cpu::decode::Group;
 
 /// Multiplication in the field of 256 elements, modulo x^8 + x^4 + x^3 + x + 1.
 const fn multiply(a: u8, b: u8) -> u8 {
@@ -99,19 +98,19 @@ fn assist_key(b: Xmm, constant: u8) -> Xmm {
 }
 
 packed! {
-    Aesenc(16) |state, key, _| add(mix_columns(last_encryption(state), FORWARD), key);
-    Aesenclast(16) |state, key, _| add(last_encryption(state), key);
-    Aesdec(16) |state, key, _| add(mix_columns(last_decryption(state), BACKWARD), key);
-    Aesdeclast(16) |state, key, _| add(last_decryption(state), key);
-    Aesimc(16) |_, key, _| mix_columns(key, BACKWARD);
-    Aeskeygenassist(16) |_, key, imm| assist_key(key, imm);
+    Aesenc |state, key, _| add(mix_columns(last_encryption(state), FORWARD), key);
+    Aesenclast |state, key, _| add(last_encryption(state), key);
+    Aesdec |state, key, _| add(mix_columns(last_decryption(state), BACKWARD), key);
+    Aesdeclast |state, key, _| add(last_decryption(state), key);
+    Aesimc |_, key, _| mix_columns(key, BACKWARD);
+    Aeskeygenassist |_, key, imm| assist_key(key, imm);
 }
 
-pub static ROWS: Group = &[
-    (Mn::Aesenc, select_packed::<Aesenc>, Flow::Next),
-    (Mn::Aesenclast, select_packed::<Aesenclast>, Flow::Next),
-    (Mn::Aesdec, select_packed::<Aesdec>, Flow::Next),
-    (Mn::Aesdeclast, select_packed::<Aesdeclast>, Flow::Next),
-    (Mn::Aesimc, select_packed::<Aesimc>, Flow::Next),
-    (Mn::Aeskeygenassist, select_packed::<Aeskeygenassist>, Flow::Next),
-];
+pub static ROWS: Group = vector_rows! {
+    Aesenc Vaesenc => select_packed::<Aesenc>;
+    Aesenclast Vaesenclast => select_packed::<Aesenclast>;
+    Aesdec Vaesdec => select_packed::<Aesdec>;
+    Aesdeclast Vaesdeclast => select_packed::<Aesdeclast>;
+    Aesimc Vaesimc => select_packed::<Aesimc>;
+    Aeskeygenassist Vaeskeygenassist => select_packed::<Aeskeygenassist>;
+};

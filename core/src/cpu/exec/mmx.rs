@@ -3,9 +3,10 @@
 
 use iced_x86::Mnemonic as Mn;
 
-use super::sse::{lane, set_lane, Packed, Xmm};
-use super::sse_integer::*;
-use super::sse_shuffle::*;
+use super::lanes::{lane, set_lane, Xmm};
+use super::vector::{Legacy, Packed};
+use super::vector_integer::*;
+use super::vector_shuffle::*;
 use crate::cpu::decode::{Flow, Form, Group, Operand};
 use crate::cpu::float::{self, Double, Environment, Single};
 use crate::cpu::insn::{Handler, Insn};
@@ -80,10 +81,10 @@ impl<O: Packed> Packed for Joined<O> {
 }
 
 packed! {
-    PshufbMmx(8) |a, b, _| Pshufb::compute(a, [b[0] & 0x8787_8787_8787_8787, 0], 0);
-    PalignrMmx(8) |a, b, imm| whole_right([b[0], a[0]], imm as u64);
-    PshufwMmx(8) |_, b, imm| [shuffle_words(b[0], imm), 0];
-    Copy(8) |_, b, _| b;
+    PshufbMmx |a, b, _| Pshufb::compute(a, [b[0] & 0x8787_8787_8787_8787, 0], 0);
+    PalignrMmx |a, b, imm| whole_right([b[0], a[0]], imm as u64);
+    PshufwMmx |_, b, imm| [shuffle_words(b[0], imm), 0];
+    Copy |_, b, _| b;
 }
 
 fn shift_by_immediate<O: Shift>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
@@ -245,7 +246,8 @@ fn to_floats<const DOUBLE: bool, S: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: 
     } else {
         let [low, high] = integers.map(|lane| float::from_integer::<Single>(&mut environment, lane));
         cpu.float_exceptions(&environment)?;
-        cpu.set_xmm_low::<u64>(insn.r[0], low | high << 32);
+        let [_, kept] = cpu.xmm(insn.r[0]);
+        cpu.set_xmm(insn.r[0], [low | high << 32, kept]);
     }
     if !S::IN_MEMORY {
         cpu.x87.enter_mmx();
@@ -260,7 +262,7 @@ fn select_to_floats<const DOUBLE: bool>(form: &Form) -> Option<Handler> {
     }
 }
 
-fn to_integers<const DOUBLE: bool, const TRUNCATE: bool, S: super::sse::Source>(
+fn to_integers<const DOUBLE: bool, const TRUNCATE: bool, S: super::vector::Source>(
     cpu: &mut Cpu,
     bus: &mut Bus,
     insn: &Insn,
@@ -269,10 +271,10 @@ fn to_integers<const DOUBLE: bool, const TRUNCATE: bool, S: super::sse::Source>(
     cpu.check_mmx()?;
     let mut environment = Environment::new(cpu.mxcsr);
     let [low, high] = if DOUBLE {
-        S::read::<16>(cpu, bus, insn)?
+        S::read::<Legacy, 16>(cpu, bus, insn)?[0]
             .map(|lane| float::to_integer::<Double>(&mut environment, lane, 32, TRUNCATE))
     } else {
-        let value = S::read::<8>(cpu, bus, insn)?[0];
+        let value = S::read::<Legacy, 8>(cpu, bus, insn)?[0][0];
         [value & 0xffff_ffff, value >> 32]
             .map(|lane| float::to_integer::<Single>(&mut environment, lane, 32, TRUNCATE))
     };
@@ -284,8 +286,8 @@ fn to_integers<const DOUBLE: bool, const TRUNCATE: bool, S: super::sse::Source>(
 
 fn select_to_integers<const DOUBLE: bool, const TRUNCATE: bool>(form: &Form) -> Option<Handler> {
     match form.operands[1] {
-        Operand::Xmm => Some(to_integers::<DOUBLE, TRUNCATE, super::sse::Register>),
-        _ => Some(to_integers::<DOUBLE, TRUNCATE, super::sse::Memory>),
+        Operand::Xmm => Some(to_integers::<DOUBLE, TRUNCATE, super::vector::Register>),
+        _ => Some(to_integers::<DOUBLE, TRUNCATE, super::vector::Memory>),
     }
 }
 

@@ -3,7 +3,7 @@
 #[macro_use]
 mod select;
 #[macro_use]
-mod sse;
+mod vector_select;
 
 mod aes;
 mod alu;
@@ -16,6 +16,7 @@ mod flag;
 mod identify;
 mod interrupt;
 mod io;
+mod lanes;
 mod legacy_region;
 mod mmx;
 mod mov;
@@ -23,16 +24,17 @@ mod muldiv;
 mod segments;
 mod sha;
 mod shift;
-mod sse_convert;
-mod sse_float;
-mod sse_integer;
-mod sse_move;
-mod sse_shuffle;
 mod sse_state;
-mod sse_string;
 mod stack;
 mod string;
 mod syscall;
+mod vector;
+mod vector_convert;
+mod vector_float;
+mod vector_integer;
+mod vector_move;
+mod vector_shuffle;
+mod vector_string;
 pub mod x87;
 #[macro_use]
 mod x87_arithmetic;
@@ -72,14 +74,14 @@ pub static GROUPS: &[Group] = &[
     x87_move::ROWS,
     x87_transcendental::ROWS,
     mmx::ROWS,
-    sse_move::ROWS,
-    sse_integer::ROWS,
-    sse_shuffle::ROWS,
-    sse_float::ROWS,
-    sse_convert::ROWS,
+    vector_move::ROWS,
+    vector_integer::ROWS,
+    vector_shuffle::ROWS,
+    vector_float::ROWS,
+    vector_convert::ROWS,
     sse_state::ROWS,
     xsave::ROWS,
-    sse_string::ROWS,
+    vector_string::ROWS,
     aes::ROWS,
     sha::ROWS,
 ];

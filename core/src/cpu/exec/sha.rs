@@ -1,9 +1,8 @@
 //! SHA-1 and SHA-256 (SDM vol. 1, 12.14; FIPS 180-4): rounds and message schedules, four words at a time.
 
-use iced_x86::Mnemonic as Mn;
-
-use super::sse::{build, lane, select_packed, Source, Xmm};
-use crate::cpu::decode::{Flow, Form, Group};
+use super::lanes::{build, lane, Xmm};
+use super::vector::{select_packed, Legacy, Source};
+use crate::cpu::decode::{Form, Group};
 use crate::cpu::insn::{Handler, Insn};
 use crate::cpu::{Cpu, Done};
 use crate::platform::Bus;
@@ -122,18 +121,18 @@ fn rounds_256(cdgh: Xmm, abef: Xmm, schedule: Xmm) -> Xmm {
 }
 
 packed! {
-    Sha1rnds4(16) |a, b, imm| rounds(a, b, imm);
-    Sha1nexte(16) |a, b, _| next_e(a, b);
-    Sha1msg1(16) |a, b, _| first_message(a, b);
-    Sha1msg2(16) |a, b, _| second_message(a, b);
-    Sha256msg1(16) |a, b, _| first_message_256(a, b);
-    Sha256msg2(16) |a, b, _| second_message_256(a, b);
+    Sha1rnds4 |a, b, imm| rounds(a, b, imm);
+    Sha1nexte |a, b, _| next_e(a, b);
+    Sha1msg1 |a, b, _| first_message(a, b);
+    Sha1msg2 |a, b, _| second_message(a, b);
+    Sha256msg1 |a, b, _| first_message_256(a, b);
+    Sha256msg2 |a, b, _| second_message_256(a, b);
 }
 
 /// SHA256RNDS2: the schedule is in XMM0.
 fn sha256rnds2<S: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     cpu.check_sse()?;
-    let b = S::read::<16>(cpu, bus, insn)?;
+    let [b, _] = S::read::<Legacy, 16>(cpu, bus, insn)?;
     let result = rounds_256(cpu.xmm(insn.r[0]), b, cpu.xmm(0));
     cpu.set_xmm(insn.r[0], result);
     Ok(())
@@ -143,12 +142,12 @@ fn select_sha256rnds2(form: &Form) -> Option<Handler> {
     by_source!(form, sha256rnds2)
 }
 
-pub static ROWS: Group = &[
-    (Mn::Sha1rnds4, select_packed::<Sha1rnds4>, Flow::Next),
-    (Mn::Sha1nexte, select_packed::<Sha1nexte>, Flow::Next),
-    (Mn::Sha1msg1, select_packed::<Sha1msg1>, Flow::Next),
-    (Mn::Sha1msg2, select_packed::<Sha1msg2>, Flow::Next),
-    (Mn::Sha256rnds2, select_sha256rnds2, Flow::Next),
-    (Mn::Sha256msg1, select_packed::<Sha256msg1>, Flow::Next),
-    (Mn::Sha256msg2, select_packed::<Sha256msg2>, Flow::Next),
-];
+pub static ROWS: Group = vector_rows! {
+    Sha1rnds4 => select_packed::<Sha1rnds4>;
+    Sha1nexte => select_packed::<Sha1nexte>;
+    Sha1msg1 => select_packed::<Sha1msg1>;
+    Sha1msg2 => select_packed::<Sha1msg2>;
+    Sha256rnds2 => select_sha256rnds2;
+    Sha256msg1 => select_packed::<Sha256msg1>;
+    Sha256msg2 => select_packed::<Sha256msg2>;
+};

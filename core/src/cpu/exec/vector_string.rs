@@ -1,9 +1,8 @@
 //! Comparison of strings: PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM (SDM vol. 1, 12.10 and vol. 2, 4.1).
 
-use iced_x86::Mnemonic as Mn;
-
-use super::sse::{build, lane, Memory, Register, Source, Xmm};
-use crate::cpu::decode::{Flow, Form, Group, Operand};
+use super::lanes::{build, lane, Xmm};
+use super::vector::{Encoding, Source, Vex};
+use crate::cpu::decode::{Form, Group};
 use crate::cpu::flags::{CF, OF, SF, ZF};
 use crate::cpu::insn::{Handler, Insn};
 use crate::cpu::{Cpu, Done, RAX, RCX, RDX};
@@ -99,22 +98,13 @@ fn matches(control: Control, a: Xmm, a_length: usize, b: Xmm, b_length: usize) -
     (0..count).fold(0, |all, j| all | (holds(j) as u32) << j)
 }
 
-/// `LENGTH_BITS`: the size of the registers that hold the lengths, 0 where a character of 0 ends a string.
-fn compare<S: Source, const LENGTH_BITS: u32, const MASK: bool>(
-    cpu: &mut Cpu,
-    bus: &mut Bus,
-    insn: &Insn,
-) -> Done {
-    cpu.check_sse()?;
-    // In memory, the operand need not be aligned.
-    let b = if S::IN_MEMORY {
-        cpu.read_xmm(bus, insn, false)?
-    } else {
-        S::read::<16>(cpu, bus, insn)?
-    };
+fn compare<L: Lengths, R: Answer, E: Encoding, S: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+    E::check(cpu)?;
+    // In memory, the operand need not be aligned in any encoding.
+    let [b, _] = S::read::<Vex<1>, 16>(cpu, bus, insn)?;
     let (a, control) = (cpu.xmm(insn.r[0]), Control(insn.imm as u8));
     let count = control.count();
-    let (a_length, b_length) = match LENGTH_BITS {
+    let (a_length, b_length) = match L::BITS {
         0 => (control.implicit_length(a), control.implicit_length(b)),
         32 => (
             control.explicit_length(cpu.regs[RAX] as i32 as i64),
@@ -130,13 +120,13 @@ fn compare<S: Source, const LENGTH_BITS: u32, const MASK: bool>(
         let negated = if control.only_valid() { b_length } else { count };
         result ^= (1 << negated) - 1;
     }
-    if MASK {
+    if R::MASK {
         let lanes = match (control.last_or_lanes(), control.words()) {
             (false, _) => [result as u64, 0],
             (true, false) => build::<u8>(|number| if result >> number & 1 != 0 { !0 } else { 0 }),
             (true, true) => build::<u16>(|number| if result >> number & 1 != 0 { !0 } else { 0 }),
         };
-        cpu.set_xmm(0, lanes);
+        E::write(cpu, 0, [lanes, [0; 2]]);
     } else {
         let index = match (result, control.last_or_lanes()) {
             (0, _) => count as u32,
@@ -159,18 +149,43 @@ fn compare<S: Source, const LENGTH_BITS: u32, const MASK: bool>(
     Ok(())
 }
 
-fn select<const LENGTH_BITS: u32, const MASK: bool>(form: &Form) -> Option<Handler> {
-    Some(match form.operands[1] {
-        Operand::Memory(_) => compare::<Memory, LENGTH_BITS, MASK>,
-        _ => compare::<Register, LENGTH_BITS, MASK>,
-    })
+/// The size of the registers that hold the lengths, 0 where a character of 0 ends a string.
+trait Lengths {
+    const BITS: u32;
+}
+struct Implicit;
+impl Lengths for Implicit {
+    const BITS: u32 = 0;
+}
+impl Lengths for u32 {
+    const BITS: u32 = 32;
+}
+impl Lengths for u64 {
+    const BITS: u32 = 64;
 }
 
-pub static ROWS: Group = &[
-    (Mn::Pcmpestri, select::<32, false>, Flow::Next),
-    (Mn::Pcmpestri64, select::<64, false>, Flow::Next),
-    (Mn::Pcmpestrm, select::<32, true>, Flow::Next),
-    (Mn::Pcmpestrm64, select::<64, true>, Flow::Next),
-    (Mn::Pcmpistri, select::<0, false>, Flow::Next),
-    (Mn::Pcmpistrm, select::<0, true>, Flow::Next),
-];
+/// Whether the answer is a mask in XMM0, or else an index in ECX.
+trait Answer {
+    const MASK: bool;
+}
+struct Mask;
+impl Answer for Mask {
+    const MASK: bool = true;
+}
+struct Index;
+impl Answer for Index {
+    const MASK: bool = false;
+}
+
+fn select<L: Lengths, R: Answer>(form: &Form) -> Option<Handler> {
+    by_narrow_encoding!(form, compare, L, R)
+}
+
+pub static ROWS: Group = vector_rows! {
+    Pcmpestri Vpcmpestri => select::<u32, Index>;
+    Pcmpestri64 Vpcmpestri64 => select::<u64, Index>;
+    Pcmpestrm Vpcmpestrm => select::<u32, Mask>;
+    Pcmpestrm64 Vpcmpestrm64 => select::<u64, Mask>;
+    Pcmpistri Vpcmpistri => select::<Implicit, Index>;
+    Pcmpistrm Vpcmpistrm => select::<Implicit, Mask>;
+};
