@@ -6,6 +6,7 @@ use super::{flags, Cpu, Done, Stop, RSP};
 use crate::mmu::paging::{self, Access};
 use crate::mmu::tlb::{Entry, Privilege, PAGE, PAGE_MASK};
 use crate::platform::Bus;
+use crate::vmx::apic::page::{self, Use};
 
 impl Cpu {
     /// Reads at offset `ea` of segment `seg`.
@@ -63,7 +64,7 @@ impl Cpu {
             }
         }
         let linear = self.check_segment(seg, ea, T::BYTES, true)?;
-        let mapped = self.translate_write(bus, linear, T::BYTES)?;
+        let mapped = self.translate_write(bus, linear, T::BYTES, Use::Update)?;
         let old = self.read_mapped(bus, linear, mapped, T::BYTES)?;
         let new = f(self, T::from_u64(old));
         self.write_mapped(bus, linear, mapped, T::BYTES, new.to_u64());
@@ -81,7 +82,7 @@ impl Cpu {
     #[inline(never)]
     fn write_checked<T: Int>(&mut self, bus: &mut Bus, seg: u8, ea: u64, value: T) -> Done {
         let linear = self.check_segment(seg, ea, T::BYTES, true)?;
-        let mapped = self.translate_write(bus, linear, T::BYTES)?;
+        let mapped = self.translate_write(bus, linear, T::BYTES, Use::Write)?;
         self.write_mapped(bus, linear, mapped, T::BYTES, value.to_u64());
         Ok(())
     }
@@ -155,7 +156,7 @@ impl Cpu {
             }
         }
         self.check_alignment(linear, T::BYTES, privilege)?;
-        let mapped = self.translate_span(bus, linear, T::BYTES, Access::read(privilege))?;
+        let mapped = self.translate_span(bus, linear, T::BYTES, Access::read(privilege), Use::Read)?;
         Ok(T::from_u64(self.read_mapped(bus, linear, mapped, T::BYTES)?))
     }
 
@@ -167,7 +168,7 @@ impl Cpu {
         privilege: Privilege,
         value: T,
     ) -> Done {
-        let mapped = self.translate_span(bus, linear, T::BYTES, Access::write(privilege))?;
+        let mapped = self.translate_span(bus, linear, T::BYTES, Access::write(privilege), Use::Write)?;
         self.solo_if_needed(bus, linear, mapped, T::BYTES, true)?;
         self.write_mapped(bus, linear, mapped, T::BYTES, value.to_u64());
         Ok(())
@@ -194,7 +195,8 @@ impl Cpu {
         if misaligned(linear) {
             return Err(self.general_protection(0));
         }
-        let mapped = self.translate_span(bus, linear, N as u64, Access::read(self.tlb.privilege()))?;
+        let access = Access::read(self.tlb.privilege());
+        let mapped = self.translate_span(bus, linear, N as u64, access, Use::Read)?;
         self.solo_if_needed(bus, linear, mapped, N as u64, false)?;
         let mut value = [0; N];
         for (at, byte) in value.iter_mut().enumerate() {
@@ -229,7 +231,7 @@ impl Cpu {
         if misaligned(linear) {
             return Err(self.general_protection(0));
         }
-        let mapped = self.translate_write(bus, linear, N as u64)?;
+        let mapped = self.translate_write(bus, linear, N as u64, Use::Write)?;
         for (at, byte) in value.iter().enumerate() {
             let at = at as u64;
             self.write_mapped(
@@ -258,10 +260,17 @@ impl Cpu {
         self.write_bytes(bus, seg, ea, aligned, new)
     }
 
+    /// Faults as a read of `bytes` bytes would.
+    pub fn probe_read(&mut self, bus: &mut Bus, seg: u8, ea: u64, bytes: u64) -> Done {
+        let linear = self.check_segment(seg, ea, bytes, false)?;
+        self.translate_span(bus, linear, bytes, Access::read(self.tlb.privilege()), Use::Read)?;
+        Ok(())
+    }
+
     /// Faults as a write of `bytes` bytes would, and writes nothing.
     pub fn probe_write(&mut self, bus: &mut Bus, seg: u8, ea: u64, bytes: u64) -> Done {
         let linear = self.check_segment(seg, ea, bytes, true)?;
-        self.translate_write(bus, linear, bytes)?;
+        self.translate_write(bus, linear, bytes, Use::Write)?;
         Ok(())
     }
 
@@ -274,10 +283,10 @@ impl Cpu {
     }
 
     /// Translates for a write by the running program, and insists on being alone where the write has side effects.
-    fn translate_write(&mut self, bus: &mut Bus, linear: u64, bytes: u64) -> Result<Span, Stop> {
+    fn translate_write(&mut self, bus: &mut Bus, linear: u64, bytes: u64, usage: Use) -> Result<Span, Stop> {
         let privilege = self.tlb.privilege();
         self.check_alignment(linear, bytes, privilege)?;
-        let mapped = self.translate_span(bus, linear, bytes, Access::write(privilege))?;
+        let mapped = self.translate_span(bus, linear, bytes, Access::write(privilege), usage)?;
         self.solo_if_needed(bus, linear, mapped, bytes, true)?;
         Ok(mapped)
     }
@@ -290,15 +299,27 @@ impl Cpu {
         linear: u64,
         bytes: u64,
         access: Access,
+        usage: Use,
     ) -> Result<Span, Stop> {
         let room = PAGE - (linear & 0xfff);
-        let first = paging::translate(self, bus, linear, access)?;
-        let second = if bytes > room {
-            paging::translate(self, bus, linear.wrapping_add(room) & self.linear_mask, access)?
-        } else {
-            0
-        };
-        Ok(Span { first, second, room })
+        let mut first = paging::translate(self, bus, linear, access)?;
+        let virtual_apic = self.vmx.apic.is_access_page(first);
+        if virtual_apic {
+            first = page::redirect(self, first, bytes, usage)?;
+        }
+        let mut second = 0;
+        if bytes > room {
+            second = paging::translate(self, bus, linear.wrapping_add(room) & self.linear_mask, access)?;
+            if self.vmx.apic.is_access_page(second) {
+                return Err(page::crossed_into(self, second, bytes, usage));
+            }
+        }
+        Ok(Span {
+            first,
+            second,
+            room,
+            virtual_apic,
+        })
     }
 
     /// Devices, code pages and watched pages are only touched by an instruction that runs as a block of its own.
@@ -313,7 +334,8 @@ impl Cpu {
             }
         };
         let first = bytes.min(span.room);
-        if special(span.first, first) || bytes > first && special(span.second, bytes - first) {
+        let emulated = write && span.virtual_apic;
+        if emulated || special(span.first, first) || bytes > first && special(span.second, bytes - first) {
             return Err(Stop::Solo);
         }
         Ok(())
@@ -334,6 +356,9 @@ impl Cpu {
     fn write_mapped(&mut self, bus: &mut Bus, linear: u64, span: Span, bytes: u64, value: u64) {
         bus.debug.watches.note(linear, bytes, true);
         self.note_data_access(linear, bytes, true);
+        if span.virtual_apic {
+            page::note_write(self, span.first, bytes);
+        }
         if bytes <= span.room {
             bus.write_physical(self.id, span.first, bytes, value);
         } else {
@@ -406,6 +431,8 @@ struct Span {
     second: u64,
     /// Bytes of the access that the first page has room for.
     room: u64,
+    /// The first page is the virtual-APIC page, in place of the APIC-access page.
+    virtual_apic: bool,
 }
 
 impl Span {
@@ -417,12 +444,14 @@ impl Span {
                 first: self.first + skip,
                 second: self.second,
                 room: self.room - skip,
+                ..self
             }
         } else {
             Span {
                 first: self.second + (skip - self.room),
                 second: 0,
                 room: PAGE - (start & 0xfff),
+                virtual_apic: false,
             }
         }
     }

@@ -40,6 +40,7 @@ impl Cpu {
             },
             keys: self.protection_keys(),
             ept_root,
+            apic_page: self.vmx.apic.tag(),
             guest: self.vmx.guest,
             paging: self.cr0 & CR0_TRANSLATION | self.cr4 & CR4_TRANSLATION | self.efer & EFER_TRANSLATION,
         }

@@ -11,7 +11,7 @@ use crate::debug::breakpoints::Watch;
 use crate::mmu::paging::{self, Access};
 use crate::mmu::tlb::{PAGE, PAGE_MASK};
 use crate::platform::Bus;
-use crate::vmx;
+use crate::vmx::{self, apic::page::Use};
 
 /// Why a processor's turn ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -232,6 +232,9 @@ fn finish(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, done: Done) {
         }
         Err(stop) => {
             cpu.rip = cpu.ip(insn);
+            if stop == Stop::Exit {
+                vmx::exit::caused_by(cpu, insn);
+            }
             take(cpu, bus, stop);
         }
     }
@@ -259,6 +262,9 @@ enum Ready {
 
 /// What comes between two instructions, in the order of SDM vol. 3, 7.9 (table "Priority among concurrent events").
 fn between_instructions(cpu: &mut Cpu, bus: &mut Bus, mask_interrupts: bool) -> Result<Ready, Stop> {
+    if cpu.vmx.guest {
+        vmx::apic::complete(cpu, bus)?;
+    }
     if take_signals(cpu, bus)? {
         return Ok(Ready::Again);
     }
@@ -295,18 +301,32 @@ fn between_instructions(cpu: &mut Cpu, bus: &mut Bus, mask_interrupts: bool) -> 
     }
     if cpu.vmx.guest {
         vmx::boundary::interrupt_window(cpu)?;
+        if vmx::apic::interrupts::deliver(cpu, bus)? {
+            return Ok(Ready::Again);
+        }
     }
-    if bus.interrupt_pending(cpu.id) && interrupt_allowed(cpu, bus)? {
+    if bus.interrupt_pending(cpu.id) {
+        if cpu.vmx.guest && vmx::apic::posted::process(cpu, bus)? {
+            return Ok(Ready::Again);
+        }
+        if !interrupt_allowed(cpu, bus)? {
+            return Ok(ready(cpu));
+        }
         let vector = bus.acknowledge(cpu.id);
         cpu.activity = Activity::Active;
         return deliver::deliver(cpu, bus, Fault::of(EventKind::ExternalInterrupt, vector))
             .map(|()| Ready::Again);
     }
-    Ok(if cpu.activity == Activity::Active {
+    Ok(ready(cpu))
+}
+
+/// With no event to take.
+fn ready(cpu: &Cpu) -> Ready {
+    if cpu.activity == Activity::Active {
         Ready::Run
     } else {
         Ready::Idle
-    })
+    }
 }
 
 fn nmi_allowed(cpu: &mut Cpu, bus: &mut Bus) -> Result<bool, Stop> {
@@ -444,6 +464,9 @@ fn fetch(cpu: &mut Cpu, bus: &mut Bus, linear: u64) -> Result<Option<usize>, Sto
     if entry.fetch == linear & PAGE_MASK | context {
         return Ok(Some((entry.ram + (linear & !PAGE_MASK)) as usize));
     }
-    let physical = paging::translate(cpu, bus, linear, Access::fetch(cpu.tlb.privilege()))?;
+    let mut physical = paging::translate(cpu, bus, linear, Access::fetch(cpu.tlb.privilege()))?;
+    if cpu.vmx.apic.is_access_page(physical) {
+        physical = vmx::apic::page::redirect(cpu, physical, 1, Use::Fetch)?;
+    }
     Ok(bus.ram.offset(physical))
 }

@@ -4,6 +4,7 @@
 use super::paging::{Kind, Leaf, Step, Tables};
 use crate::cpu::{Cpu, Stop};
 use crate::platform::Bus;
+use crate::vmx::apic;
 use crate::vmx::capability::{ept_vpid, Capabilities};
 use crate::vmx::cause::Cause;
 use crate::vmx::controls::secondary;
@@ -260,7 +261,7 @@ fn run(
             cpu.vmx.exit = Exit {
                 reason: reason::EPT_MISCONFIGURATION as u32,
                 guest_physical: address,
-                rf: SavedRf::Set,
+                rf: SavedRf::of_access(cpu.vmx.vectoring.as_ref()),
                 cause: cause(by),
                 ..Exit::default()
             };
@@ -312,7 +313,7 @@ fn violation(cpu: &mut Cpu, address: u64, wanted: u64, rights: u64, by: Step, pu
         qualification,
         guest_linear,
         guest_physical: address,
-        rf: SavedRf::Set,
+        rf: SavedRf::of_access(cpu.vmx.vectoring.as_ref()),
         cause: cause(by),
         ..Exit::default()
     };
@@ -377,7 +378,16 @@ pub fn translate_table(
     };
     let write = write || pointer & POINTER_ACCESSED_DIRTY != 0;
     let wanted = READ | if write { WRITE } else { 0 };
-    run(cpu, bus, pointer, physical, wanted, Purpose::Table { linear }).map(|page| page.physical)
+    let page = run(cpu, bus, pointer, physical, wanted, Purpose::Table { linear })?;
+    not_apic(cpu, page.physical)
+}
+
+/// An access by a guest-physical address never is one to the APIC (SDM vol. 3, 30.4.6.1).
+fn not_apic(cpu: &mut Cpu, physical: u64) -> Result<u64, Stop> {
+    if cpu.vmx.apic.is_access_page(physical) {
+        return Err(apic::page::guest_physical(cpu, physical));
+    }
+    Ok(physical)
 }
 
 /// Reads 8 bytes at an address that is physical to the running program and that no linear address stands for.
@@ -387,7 +397,8 @@ pub fn read_physical(cpu: &mut Cpu, bus: &mut Bus, physical: u64) -> Result<u64,
         Some(pointer) => {
             let write = pointer & POINTER_ACCESSED_DIRTY != 0;
             let wanted = READ | if write { WRITE } else { 0 };
-            run(cpu, bus, pointer, physical, wanted, Purpose::Physical)?.physical
+            let page = run(cpu, bus, pointer, physical, wanted, Purpose::Physical)?;
+            not_apic(cpu, page.physical)?
         }
     };
     Ok(bus.read_physical(cpu.id, host, 8))

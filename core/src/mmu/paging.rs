@@ -428,6 +428,9 @@ fn fill(
     let Some(ram) = bus.ram.offset(mapped.physical & PAGE_MASK) else {
         return;
     };
+    if cpu.vmx.apic.is_access_page(mapped.physical) {
+        return;
+    }
     if privilege == Privilege::UserAligned || bus.debug.watches.touch(page, 0x1000) || cpu.watches_page(page)
     {
         return;

@@ -48,6 +48,8 @@ pub struct Space {
     pub keys: u64,
     /// Bits 51:12 of the EPT pointer, and what changes the meaning of its tables below them; 0 without EPT.
     pub ept_root: u64,
+    /// Where the APIC-access page is (`vmx::apic::State::tag`).
+    pub apic_page: u64,
     /// VMX non-root operation.
     pub guest: bool,
     /// CR0.PG, CR0.WP, CR4.PSE/PAE/SMEP/SMAP/…, EFER.NXE: whatever changes what an entry allows.

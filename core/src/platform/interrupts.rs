@@ -100,6 +100,21 @@ impl Bus {
         }
     }
 
+    /// Sends `vector` from `cpu` as a posted-interrupt descriptor's notification destination says: in xAPIC mode the ID is in
+    /// bits 15:8.
+    pub fn notify(&mut self, cpu: usize, vector: u8, destination: u32) {
+        let Some(lapic) = self.lapics.get(cpu) else {
+            return;
+        };
+        let destination = if lapic.x2apic() {
+            destination
+        } else {
+            destination >> 8 & 0xff
+        };
+        self.command(cpu, u32::from(vector), destination);
+        self.refresh(cpu);
+    }
+
     /// Drives interrupt request `irq` (0–15 as on a PC, 16–23 the I/O APIC's own).
     pub fn set_irq(&mut self, irq: u8, level: bool) {
         if irq < 16 {

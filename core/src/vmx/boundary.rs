@@ -22,14 +22,10 @@ pub(super) fn asynchronous(cpu: &mut Cpu, reason: u16, cause: Cause) -> Stop {
     Stop::Exit
 }
 
-/// What comes before debug traps: the exits that a debugger forces, the TPR threshold, and the monitor trap flag.
+/// What comes before debug traps: the exits that a debugger forces, and the monitor trap flag.
 pub fn trap(cpu: &mut Cpu, bus: &mut Bus) -> Done {
     cpu.vmx.iret_unblocked = false;
     force::check(cpu, bus)?;
-    if std::mem::take(&mut cpu.vmx.tpr_below_threshold) {
-        let cause = Cause::Control(Word::Primary, primary::USE_TPR_SHADOW);
-        return Err(asynchronous(cpu, reason::TPR_BELOW_THRESHOLD, cause));
-    }
     if std::mem::take(&mut cpu.vmx.mtf_pending) {
         let cause = Cause::Control(Word::Primary, primary::MONITOR_TRAP_FLAG);
         return Err(asynchronous(cpu, reason::MONITOR_TRAP_FLAG, cause));
@@ -92,18 +88,21 @@ pub fn interrupt(cpu: &mut Cpu, bus: &mut Bus) -> Result<bool, Stop> {
     if cpu.vmx.controls.pin & pin::EXTERNAL_INTERRUPT_EXITING == 0 {
         return Ok(cpu.flags.has(flags::IF) && cpu.shadow == Shadow::None);
     }
-    let mut interruption_info = 0;
-    if cpu.vmx.controls.exit & exit_control::ACKNOWLEDGE_INTERRUPT_ON_EXIT != 0 {
-        interruption_info = VALID | bus.acknowledge(cpu.id) as u32;
-    }
+    let acknowledges = cpu.vmx.controls.exit & exit_control::ACKNOWLEDGE_INTERRUPT_ON_EXIT != 0;
+    let vector = acknowledges.then(|| bus.acknowledge(cpu.id));
+    Err(external_interrupt(cpu, vector))
+}
+
+/// The exit by an external interrupt; its vector where it was acknowledged.
+pub(super) fn external_interrupt(cpu: &mut Cpu, vector: Option<u8>) -> Stop {
     cpu.vmx.exit = Exit {
         reason: reason::EXTERNAL_INTERRUPT as u32,
-        interruption_info,
+        interruption_info: vector.map_or(0, |vector| VALID | vector as u32),
         rf: SavedRf::Keep,
         cause: Cause::Control(Word::Pin, pin::EXTERNAL_INTERRUPT_EXITING),
         ..Exit::default()
     };
-    Err(Stop::Exit)
+    Stop::Exit
 }
 
 /// INIT always exits.

@@ -1,5 +1,7 @@
 //! What made a VM exit happen.
 
+use super::apic::emulation::Unfinished;
+use super::apic::page::Refusal;
 use super::controls::Word;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +49,18 @@ pub enum Cause {
     Ept { level: u8, address: u64, entry: u64 },
     /// State components that XSAVES or XRSTORS was asked for, that IA32_XSS enables and the XSS-exiting bitmap has.
     XssBitmap { bits: u64 },
+    /// An access to the APIC-access page, `offset` bytes into it, that is not virtualized.
+    ApicAccess { offset: u16, refusal: Refusal },
+    /// A virtualized write at a page offset that the processor cannot finish.
+    ApicWrite { offset: u16, why: Unfinished },
+    /// The vector's bit of the EOI-exit bitmap is 1.
+    EoiExitBitmap { vector: u8 },
+    /// The priority class of the virtual TPR is below the threshold: after a write to it, or at VM entry.
+    TprThreshold {
+        class: u8,
+        threshold: u8,
+        at_entry: bool,
+    },
     /// The VMX-preemption timer counted down to 0.
     Timer,
     /// An event that is not blocked, and that no control is asked about.

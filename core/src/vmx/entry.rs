@@ -1,5 +1,6 @@
 //! VM entry (SDM vol. 3, chapter 27): VMLAUNCH and VMRESUME.
 
+use super::apic;
 use super::controls::{pin, primary};
 use super::errors::instruction_error as error;
 use super::exit::{self, Failure};
@@ -135,15 +136,16 @@ fn begin(cpu: &mut Cpu) {
     };
     let controls = Controls::of(vmcs);
     let (vpid, ept_pointer) = (controls.vpid(vmcs), controls.ept_pointer(vmcs));
+    let apic = apic::State::begin(&controls, vmcs);
     cpu.vmx.freeze_host(&cpu.regs);
     cpu.vmx.controls = controls;
     cpu.vmx.vpid = vpid;
     cpu.vmx.ept_pointer = ept_pointer;
+    cpu.vmx.apic = apic;
     cpu.vmx.guest = true;
     cpu.vmx.mtf_pending = false;
     cpu.vmx.iret_unblocked = false;
     cpu.vmx.pauses = None;
-    cpu.vmx.tpr_below_threshold = false;
 }
 
 /// The part that comes after the checks.
@@ -195,6 +197,9 @@ fn go(cpu: &mut Cpu, bus: &mut Bus, launch_rip: u64, modes: Modes) {
         ..Event::default()
     });
     bus.debug.catches.on_entry();
+    if controls.primary & primary::USE_TPR_SHADOW != 0 {
+        apic::interrupts::enter(cpu, bus);
+    }
     let injected = rules::Event::from_info(info);
     forget_pending_debug(cpu, &injected);
     if injected.valid {

@@ -1,5 +1,6 @@
 //! VM exits, and the end of VM entries that fail after their first checks (SDM vol. 3, chapter 28 and 27.8).
 
+use super::apic;
 use super::controls::{exit, pin};
 use super::errors::abort;
 use super::fields::field;
@@ -11,6 +12,7 @@ use super::vmcs::Vmcs;
 use super::{guest_state, host_state, msr_list};
 use crate::cpu::bits::EFER_LMA;
 use crate::cpu::exception::{Event as Delivered, EventKind as Kind};
+use crate::cpu::insn::Insn;
 use crate::cpu::{Activity, Cpu};
 use crate::debug::events::{Event, EventKind};
 use crate::platform::Bus;
@@ -28,6 +30,15 @@ pub fn interruption_info(event: &Delivered) -> u32 {
         0
     };
     VALID | (event.kind as u32) << 8 | event.vector as u32 | code
+}
+
+/// The exit that `cpu.vmx.exit` describes came of `insn`. Accesses to memory do not know whose they are; the SDM leaves
+/// the length undefined for them, and processors record it, which hypervisors rely on to skip an access to the APIC.
+#[inline]
+pub fn caused_by(cpu: &mut Cpu, insn: &Insn) {
+    if cpu.vmx.exit.reason == reason::APIC_ACCESS as u32 && cpu.vmx.vectoring.is_none() {
+        cpu.vmx.exit.instruction_length = insn.length as u32;
+    }
 }
 
 /// Takes the exit that `cpu.vmx.exit` describes, RIP being at the instruction that caused it.
@@ -162,6 +173,7 @@ fn leave(cpu: &mut Cpu) {
     let vmx = &mut cpu.vmx;
     vmx.guest = false;
     vmx.ept_pointer = None;
+    vmx.apic = apic::State::default();
     vmx.vpid = 0;
     vmx.timer = None;
     vmx.mtf_pending = false;

@@ -4,7 +4,7 @@
 //! built-in profiles are computed from them, and the warnings about profiles made from other machines too.
 
 use super::capability::{basic, ept_vpid, misc};
-use super::controls::{entry, exit, pin, primary, secondary, vm_function, Word};
+use super::controls::{entry, exit, pin, primary, secondary, tertiary, vm_function, Word};
 use super::cpuid_features::{feature, Feature};
 
 /// The control bits of a word that the core honours.
@@ -15,6 +15,7 @@ pub const fn controls(word: Word) -> u64 {
                 | pin::NMI_EXITING
                 | pin::VIRTUAL_NMIS
                 | pin::ACTIVATE_PREEMPTION_TIMER
+                | pin::PROCESS_POSTED_INTERRUPTS
         }
         Word::Primary => {
             primary::INTERRUPT_WINDOW_EXITING
@@ -26,6 +27,7 @@ pub const fn controls(word: Word) -> u64 {
                 | primary::RDTSC_EXITING
                 | primary::CR3_LOAD_EXITING
                 | primary::CR3_STORE_EXITING
+                | primary::ACTIVATE_TERTIARY_CONTROLS
                 | primary::CR8_LOAD_EXITING
                 | primary::CR8_STORE_EXITING
                 | primary::USE_TPR_SHADOW
@@ -40,12 +42,16 @@ pub const fn controls(word: Word) -> u64 {
                 | primary::ACTIVATE_SECONDARY_CONTROLS
         }
         Word::Secondary => {
-            secondary::ENABLE_EPT
+            secondary::VIRTUALIZE_APIC_ACCESSES
+                | secondary::ENABLE_EPT
                 | secondary::DESCRIPTOR_TABLE_EXITING
                 | secondary::ENABLE_RDTSCP
+                | secondary::VIRTUALIZE_X2APIC_MODE
                 | secondary::ENABLE_VPID
                 | secondary::WBINVD_EXITING
                 | secondary::UNRESTRICTED_GUEST
+                | secondary::APIC_REGISTER_VIRTUALIZATION
+                | secondary::VIRTUAL_INTERRUPT_DELIVERY
                 | secondary::ENABLE_INVPCID
                 | secondary::ENABLE_VM_FUNCTIONS
                 | secondary::PAUSE_LOOP_EXITING
@@ -72,7 +78,8 @@ pub const fn controls(word: Word) -> u64 {
                 | entry::LOAD_IA32_EFER
         }
         Word::VmFunction => vm_function::EPTP_SWITCHING,
-        Word::Tertiary | Word::SecondaryExit => 0,
+        Word::Tertiary => tertiary::IPI_VIRTUALIZATION,
+        Word::SecondaryExit => 0,
     }
 }
 

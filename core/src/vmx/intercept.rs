@@ -6,6 +6,7 @@
 
 use iced_x86::Code;
 
+use super::apic::{self, registers::VirtualApic};
 use super::cause::Cause;
 use super::controls::{pin, primary, secondary, Word};
 use super::exit::{interruption_info, NMI_UNBLOCKING};
@@ -537,9 +538,6 @@ pub fn lmsw(cpu: &mut Cpu, insn: &Insn, source: u16, linear: Option<u64>, value:
     Err(stop)
 }
 
-/// Place of the virtual TPR in the virtual-APIC page.
-const VTPR: u64 = 0x80;
-
 /// MOV to CR8: exits, or true where the TPR shadow took the value (4 bits, checked).
 pub fn write_cr8(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, gpr: u8, value: u64) -> Result<bool, Stop> {
     if under_primary(cpu, primary::CR8_LOAD_EXITING) {
@@ -549,10 +547,8 @@ pub fn write_cr8(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, gpr: u8, value: u64)
     if !under_primary(cpu, primary::USE_TPR_SHADOW) {
         return Ok(false);
     }
-    let page = cpu.vmx.get(field::VIRTUAL_APIC_ADDRESS);
-    bus.write_physical(cpu.id, page + VTPR, 4, value << 4 & 0xf0);
-    // The exit comes after the instruction (SDM vol. 3, 30.1.2).
-    cpu.vmx.tpr_below_threshold = value & 15 < cpu.vmx.get(field::TPR_THRESHOLD) & 15;
+    VirtualApic::of(cpu).write(bus, apic::registers::TPR, (value << 4) as u32 & 0xf0);
+    apic::interrupts::virtualize_tpr(cpu, bus);
     Ok(true)
 }
 
@@ -565,8 +561,7 @@ pub fn read_cr8(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, gpr: u8) -> Result<Op
     if !under_primary(cpu, primary::USE_TPR_SHADOW) {
         return Ok(None);
     }
-    let page = cpu.vmx.get(field::VIRTUAL_APIC_ADDRESS);
-    Ok(Some(bus.read_physical(cpu.id, page + VTPR, 1) >> 4))
+    Ok(Some(VirtualApic::of(cpu).task_priority_class(bus) as u64))
 }
 
 /// MOV to or from DR `number`. Comes before #GP by DR7.GD's #DB and after #UD and CPL.
@@ -583,15 +578,15 @@ pub fn mov_dr(cpu: &mut Cpu, insn: &Insn, number: u8, gpr: u8, read: bool) -> Do
 pub fn rdmsr(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, msr: u32) -> Result<Option<u64>, Stop> {
     match msr_cause(cpu, bus, msr, false) {
         Some(cause) => Err(exit(cpu, insn, reason::RDMSR, cause)),
-        None => Ok(None),
+        None => Ok(apic::msr::read(cpu, bus, msr)),
     }
 }
 
 /// WRMSR: exits, or true where VMX took the write.
-pub fn wrmsr(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, msr: u32, _value: u64) -> Result<bool, Stop> {
+pub fn wrmsr(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, msr: u32, value: u64) -> Result<bool, Stop> {
     match msr_cause(cpu, bus, msr, true) {
         Some(cause) => Err(exit(cpu, insn, reason::WRMSR, cause)),
-        None => Ok(false),
+        None => apic::msr::write(cpu, bus, msr, value),
     }
 }
 

@@ -22,7 +22,7 @@ pub fn note(cpu: &mut Cpu, bus: &mut Bus, address: u64) -> Done {
         cpu.vmx.exit = Exit {
             reason: reason::PAGE_MODIFICATION_LOG_FULL as u32,
             qualification: if unblocked { NMI_UNBLOCKING as u64 } else { 0 },
-            rf: SavedRf::Set,
+            rf: SavedRf::of_access(cpu.vmx.vectoring.as_ref()),
             cause: Cause::Control(Word::Secondary, secondary::ENABLE_PML),
             ..Exit::default()
         };

@@ -1,11 +1,12 @@
 //! The VMX state of a processor.
 
+use super::apic;
 use super::cause::Cause;
 use super::controls::{primary, secondary};
 use super::fields::{field, Field};
 use super::record::Record;
 use super::vmcs::Vmcs;
-use crate::cpu::exception::Event;
+use crate::cpu::exception::{vector, Event, EventKind};
 use crate::debug::breakpoints::World;
 
 /// What RFLAGS.RF becomes in the guest-state area (SDM vol. 3, 28.3.3).
@@ -14,10 +15,24 @@ pub enum SavedRf {
     /// An instruction that exits.
     #[default]
     Clear,
-    /// Faults, and EPT violations outside event delivery.
+    /// Faults, and exits by accesses to memory.
     Set,
     /// Everything else: as it is.
     Keep,
+}
+
+impl SavedRf {
+    /// Of an exit by an access to memory; during the delivery of an event, which would have pushed RFLAGS with this RF.
+    pub fn of_access(vectoring: Option<&Event>) -> SavedRf {
+        match vectoring {
+            None => SavedRf::Set,
+            Some(event) => match event.kind {
+                EventKind::HardwareException if event.vector != vector::DEBUG => SavedRf::Set,
+                _ if event.is_software() => SavedRf::Clear,
+                _ => SavedRf::Keep,
+            },
+        }
+    }
 }
 
 /// A VM exit that an instruction or event asks for; `Stop::Exit` speaks of it.
@@ -43,6 +58,7 @@ pub struct Controls {
     pub pin: u64,
     pub primary: u64,
     pub secondary: u64,
+    pub tertiary: u64,
     pub exit: u64,
     pub entry: u64,
 }
@@ -55,6 +71,11 @@ impl Controls {
             primary,
             secondary: if primary & primary::ACTIVATE_SECONDARY_CONTROLS != 0 {
                 vmcs.get(field::SECONDARY_PROCESSOR_BASED_CONTROLS)
+            } else {
+                0
+            },
+            tertiary: if primary & primary::ACTIVATE_TERTIARY_CONTROLS != 0 {
+                vmcs.get(field::TERTIARY_PROCESSOR_BASED_CONTROLS)
             } else {
                 0
             },
@@ -107,8 +128,8 @@ pub struct VmxState {
     pub vpid: u16,
     /// The clock at which the VMX-preemption timer runs out.
     pub timer: Option<u64>,
-    /// MOV to CR8 has left a virtual TPR below the threshold: an exit is pending.
-    pub tpr_below_threshold: bool,
+    /// The virtual APIC.
+    pub apic: apic::State,
     /// An MTF VM exit is pending.
     pub mtf_pending: bool,
     /// IRET has just ended blocking by NMI and has not completed yet.

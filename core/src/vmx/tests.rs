@@ -38,15 +38,15 @@ const VMWRITE: &[u8] = &[0x0f, 0x79, 0xc3];
 const CPUID: &[u8] = &[0x0f, 0xa2];
 const NOPS: &[u8] = &[0x90; 64];
 
-struct Bench {
-    cpu: Cpu,
-    bus: Bus,
+pub(super) struct Bench {
+    pub(super) cpu: Cpu,
+    pub(super) bus: Bus,
     code: CodeCache,
 }
 
 impl Bench {
     /// A 64-bit host with 4 MB of identity-mapped RAM, not in VMX operation.
-    fn new() -> Bench {
+    pub(super) fn new() -> Bench {
         let mut bench = Bench {
             cpu: Cpu::new(0, Arc::default()),
             bus: Bus::new(4 << 20, 1),
@@ -86,7 +86,7 @@ impl Bench {
     }
 
     /// In VMX root operation, with a current VMCS that passes every check and leads to `guest`'s code.
-    fn with_guest(guest: &[u8]) -> Bench {
+    pub(super) fn with_guest(guest: &[u8]) -> Bench {
         let mut bench = Bench::new();
         bench.pointer(VMXON, VMXON_REGION);
         bench.pointer(VMCLEAR, VMCS);
@@ -104,29 +104,29 @@ impl Bench {
         bench
     }
 
-    fn store(&mut self, address: u64, value: u64) {
+    pub(super) fn store(&mut self, address: u64, value: u64) {
         self.bus.write_physical(0, address, 8, value);
     }
 
-    fn write(&mut self, address: u64, bytes: &[u8]) {
+    pub(super) fn write(&mut self, address: u64, bytes: &[u8]) {
         self.bus.ram.write(address as usize, bytes);
     }
 
-    fn set(&mut self, field: Field, value: u64) {
+    pub(super) fn set(&mut self, field: Field, value: u64) {
         self.cpu.vmx.current_mut().unwrap().set(field, value);
     }
 
-    fn set_bits(&mut self, field: Field, bits: u64) {
+    pub(super) fn set_bits(&mut self, field: Field, bits: u64) {
         let value = self.get(field) | bits;
         self.set(field, value);
     }
 
-    fn get(&self, field: Field) -> u64 {
+    pub(super) fn get(&self, field: Field) -> u64 {
         self.cpu.vmx.get(field)
     }
 
     /// Runs `bytes` as the host's next instruction.
-    fn execute(&mut self, bytes: &[u8]) {
+    pub(super) fn execute(&mut self, bytes: &[u8]) {
         const AT: u64 = 0x18_0000;
         self.write(AT, bytes);
         self.cpu.rip = AT;
@@ -134,13 +134,13 @@ impl Bench {
     }
 
     /// Executes an instruction whose operand is at RAX.
-    fn pointer(&mut self, bytes: &[u8], pointer: u64) {
+    pub(super) fn pointer(&mut self, bytes: &[u8], pointer: u64) {
         self.store(POINTER, pointer);
         self.cpu.regs[RAX] = POINTER;
         self.execute(bytes);
     }
 
-    fn go(&mut self, count: u64) -> TurnEnd {
+    pub(super) fn go(&mut self, count: u64) -> TurnEnd {
         let turn = Turn {
             until: self.cpu.icount + count,
             leave_breakpoint: true,
@@ -150,17 +150,17 @@ impl Bench {
     }
 
     /// Launches the guest and runs until an exit has led to the host's loop.
-    fn launch(&mut self) -> u64 {
+    pub(super) fn launch(&mut self) -> u64 {
         self.execute(VMLAUNCH);
         self.settle()
     }
 
-    fn resume(&mut self) -> u64 {
+    pub(super) fn resume(&mut self) -> u64 {
         self.execute(VMRESUME);
         self.settle()
     }
 
-    fn settle(&mut self) -> u64 {
+    pub(super) fn settle(&mut self) -> u64 {
         for _ in 0..10_000 {
             if !self.cpu.vmx.guest {
                 return self.get(field::EXIT_REASON);
@@ -171,23 +171,23 @@ impl Bench {
     }
 
     /// CF and ZF.
-    fn status(&self) -> u64 {
+    pub(super) fn status(&self) -> u64 {
         self.cpu.flags.get() & (flags::CF | flags::ZF)
     }
 
-    fn fail_reason(&self) -> FailReason {
+    pub(super) fn fail_reason(&self) -> FailReason {
         match self.cpu.vmx.record.failure.as_ref().unwrap().outcome {
             Outcome::Fail { reason, .. } => reason,
             ref other => panic!("{other:?}"),
         }
     }
 
-    fn words(&self) -> String {
+    pub(super) fn words(&self) -> String {
         let why = explain::why(&self.cpu, &self.bus).unwrap();
         format!("{}\n{}", why.headline, why.paragraphs.join("\n"))
     }
 
-    fn cause(&self) -> Cause {
+    pub(super) fn cause(&self) -> Cause {
         self.cpu.vmx.exit.cause
     }
 }

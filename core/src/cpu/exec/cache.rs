@@ -7,7 +7,6 @@ use super::control::check_supervisor;
 use crate::cpu::decode::{Flow, Group};
 use crate::cpu::insn::Insn;
 use crate::cpu::{Cpu, Done};
-use crate::mmu::paging::{self, Access};
 use crate::platform::Bus;
 use crate::vmx::intercept::{self, Plain};
 
@@ -23,8 +22,7 @@ fn write_back<const INVD: bool>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done
 /// CLFLUSH and its kin fault as the load of a byte does.
 fn flush_line(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     let ea = cpu.ea(insn);
-    let linear = cpu.linear(insn.seg, ea, 1, false)?;
-    paging::translate(cpu, bus, linear, Access::read(cpu.tlb.privilege())).map(|_| ())
+    cpu.probe_read(bus, insn.seg, ea, 1)
 }
 
 pub static ROWS: Group = &[

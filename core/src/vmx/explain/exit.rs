@@ -1,10 +1,9 @@
 //! VM exits: what in the VMCS, or in the tables that it points to, made them happen.
 
-use super::{fault_chain, vector_name, Explanation};
+use super::{apic, fault_chain, vector_name, Explanation};
 use crate::cpu::Cpu;
 use crate::mmu::ept;
 use crate::vmx::cause::Cause;
-use crate::vmx::controls::primary;
 use crate::vmx::fields::{field, Field};
 use crate::vmx::qualification;
 use crate::vmx::reasons::{reason, ExitReason};
@@ -69,6 +68,10 @@ fn fields_of(cause: &Cause) -> &'static [Field] {
         Cause::XssBitmap { .. } => &[field::XSS_EXITING_BITMAP],
         Cause::Timer => &[field::GUEST_PREEMPTION_TIMER_VALUE],
         Cause::VmFunction { .. } => &[field::VM_FUNCTION_CONTROLS, field::EPTP_LIST_ADDRESS],
+        Cause::ApicAccess { .. } => apic::ACCESS_FIELDS,
+        Cause::ApicWrite { .. } => apic::WRITE_FIELDS,
+        Cause::EoiExitBitmap { vector } => apic::eoi_field(*vector),
+        Cause::TprThreshold { .. } => apic::THRESHOLD_FIELDS,
         Cause::Always | Cause::Signal | Cause::Forced => &[],
     }
 }
@@ -79,10 +82,6 @@ fn cause_words(exit: &Exit) -> Vec<String> {
         None => format!("bit {} of the {}", bits.trailing_zeros(), word.title()),
     };
     let words = match exit.cause {
-        Cause::Control(_, primary::USE_TPR_SHADOW) if exit.reason == reason::TPR_BELOW_THRESHOLD as u32 => {
-            "With \u{201c}use TPR shadow\u{201d} the guest's MOV to CR8 set a task priority below the TPR threshold."
-                .to_string()
-        }
         Cause::Always => "No control is asked: this exits in every guest.".to_string(),
         Cause::Control(word, bits) => format!("The control {} is 1.", name(word, bits)),
         Cause::ControlClear(word, bits) => {
@@ -142,6 +141,14 @@ fn cause_words(exit: &Exit) -> Vec<String> {
         Cause::XssBitmap { bits } => format!(
             "The guest asked for state components {bits:#x}, which IA32_XSS enables and the XSS-exiting bitmap has."
         ),
+        Cause::ApicAccess { offset, refusal } => apic::access(offset, refusal),
+        Cause::ApicWrite { offset, why } => apic::write(offset, why),
+        Cause::EoiExitBitmap { vector } => apic::eoi(vector),
+        Cause::TprThreshold {
+            class,
+            threshold,
+            at_entry,
+        } => apic::threshold(class, threshold, at_entry),
         Cause::Timer => "The VMX-preemption timer counted down to 0.".to_string(),
         Cause::Signal => "The signal is not blocked in VMX non-root operation: it always exits.".to_string(),
         Cause::VmFunction {

@@ -1,5 +1,6 @@
 //! Why it happened: what VMX did last, in words, with the section of the SDM and the fields that decided.
 
+mod apic;
 mod entry;
 mod exit;
 mod fail;

@@ -22,6 +22,10 @@ fn secondary<const BITS: u64>(context: &Context) -> bool {
     context.secondary(BITS)
 }
 
+fn tertiary<const BITS: u64>(context: &Context) -> bool {
+    context.tertiary(BITS)
+}
+
 fn entry<const BITS: u64>(context: &Context) -> bool {
     context.entry(BITS)
 }
@@ -51,6 +55,17 @@ pub const fn if_secondary<const BITS: u64>() -> Condition {
     Condition {
         fields: SECONDARY,
         holds: secondary::<BITS>,
+    }
+}
+
+/// A tertiary processor-based control is 1 and the tertiary controls are activated.
+pub const fn if_tertiary<const BITS: u64>() -> Condition {
+    Condition {
+        fields: &[
+            TERTIARY_PROCESSOR_BASED_CONTROLS,
+            PRIMARY_PROCESSOR_BASED_CONTROLS,
+        ],
+        holds: tertiary::<BITS>,
     }
 }
 

@@ -4,7 +4,7 @@ use super::checks::*;
 use super::conditions::*;
 use super::{found, rules, ruling_msr, wrong_bits, Check, Condition, Context, Event, Outcome};
 use crate::vmx::capability::{basic, ept_vpid, misc};
-use crate::vmx::controls::{entry, exit, pin, primary, secondary, Word};
+use crate::vmx::controls::{entry, exit, pin, primary, secondary, tertiary, Word};
 use crate::vmx::errors::instruction_error::ENTRY_INVALID_CONTROLS;
 use crate::vmx::fields::{field::*, Field, Format};
 
@@ -150,6 +150,8 @@ rules! {
     "control.tpr_shadow.virtual_interrupt_delivery",
         [PRIMARY_PROCESSOR_BASED_CONTROLS SECONDARY_PROCESSOR_BASED_CONTROLS]
         if with_secondary::<{ secondary::VIRTUAL_INTERRUPT_DELIVERY }>(), NEEDS_TPR_SHADOW;
+    "control.tpr_shadow.ipi_virtualization",
+        [PRIMARY_PROCESSOR_BASED_CONTROLS TERTIARY_PROCESSOR_BASED_CONTROLS] if IF_IPI_VIRTUALIZATION, NEEDS_TPR_SHADOW;
     "control.x2apic.apic_accesses", [SECONDARY_PROCESSOR_BASED_CONTROLS PRIMARY_PROCESSOR_BASED_CONTROLS]
         if with_secondary::<{ secondary::VIRTUALIZE_X2APIC_MODE }>(), Check {
         holds: |c, _| !c.secondary(secondary::VIRTUALIZE_APIC_ACCESSES),
@@ -193,6 +195,23 @@ rules! {
     };
     "control.posted_interrupts.width", [POSTED_INTERRUPT_DESCRIPTOR_ADDRESS] if IF_POSTED_INTERRUPTS,
         IN_PHYSICAL_WIDTH;
+    "control.pid_pointer_table.aligned", [PID_POINTER_TABLE_ADDRESS] if IF_IPI_VIRTUALIZATION, Check {
+        holds: |c, f| c.get(f[0]) & 7 == 0,
+        words: |c, f| format!("{}; bits 2:0 must be 0, as the table is aligned to 8 bytes", found(c, f[0])),
+    };
+    "control.pid_pointer_table.width", [PID_POINTER_TABLE_ADDRESS] if IF_IPI_VIRTUALIZATION, IN_PHYSICAL_WIDTH;
+    "control.pid_pointer_table.end", [PID_POINTER_TABLE_ADDRESS LAST_PID_POINTER_INDEX] if IF_IPI_VIRTUALIZATION,
+        Check {
+        holds: |c, f| {
+            let last = c.get(f[0]).saturating_add(c.get(f[1]) * 8);
+            last & c.address_reserved() == 0 || c.get(f[0]) & c.address_reserved() != 0
+        },
+        words: |c, f| format!(
+            "{} and {}, so the last entry lies at {:#x}; physical addresses have {} bits",
+            found(c, f[0]), found(c, f[1]), c.get(f[0]).saturating_add(c.get(f[1]) * 8),
+            c.address_reserved().trailing_zeros()
+        ),
+    };
     "control.vpid", [VIRTUAL_PROCESSOR_IDENTIFIER] if if_secondary::<{ secondary::ENABLE_VPID }>(), Check {
         holds: |c, f| c.get(f[0]) != 0,
         words: |c, f| format!("{}; with “enable VPID” it must not be 0, the host's own", found(c, f[0])),
@@ -284,6 +303,7 @@ const IF_EPT: Condition = if_secondary::<{ secondary::ENABLE_EPT }>();
 const IF_SPP: Condition = if_secondary::<{ secondary::SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT }>();
 const IF_SHADOWING: Condition = if_secondary::<{ secondary::VMCS_SHADOWING }>();
 const IF_PT: Condition = if_secondary::<{ secondary::PT_USES_GUEST_PHYSICAL_ADDRESSES }>();
+const IF_IPI_VIRTUALIZATION: Condition = if_tertiary::<{ tertiary::IPI_VIRTUALIZATION }>();
 const IF_POSTED_INTERRUPTS: Condition = if_pin::<{ pin::PROCESS_POSTED_INTERRUPTS }>();
 
 const NEEDS_TPR_SHADOW: Check = Check {

@@ -153,6 +153,12 @@ impl Context<'_> {
             && self.get(field::SECONDARY_PROCESSOR_BASED_CONTROLS) & bits == bits
     }
 
+    /// Whether tertiary controls are 1, as above.
+    fn tertiary(&self, bits: u64) -> bool {
+        self.primary(primary::ACTIVATE_TERTIARY_CONTROLS)
+            && self.get(field::TERTIARY_PROCESSOR_BASED_CONTROLS) & bits == bits
+    }
+
     fn exit(&self, bits: u64) -> bool {
         self.get(field::EXIT_CONTROLS) & bits == bits
     }

@@ -69,6 +69,23 @@ pub fn execution_cases(cases: &mut Vec<Case>) {
             set_secondary(s, secondary::VIRTUAL_INTERRUPT_DELIVERY);
             s.set_bits(PIN_BASED_CONTROLS, pin::EXTERNAL_INTERRUPT_EXITING);
         }),
+        case("control.tpr_shadow.ipi_virtualization", |s| {
+            virtualize_ipis(s);
+            s.clear_bits(PRIMARY_PROCESSOR_BASED_CONTROLS, primary::USE_TPR_SHADOW);
+        }),
+        case("control.pid_pointer_table.aligned", |s| {
+            virtualize_ipis(s);
+            s.set(PID_POINTER_TABLE_ADDRESS, 0x7004);
+        }),
+        case("control.pid_pointer_table.width", |s| {
+            virtualize_ipis(s);
+            s.set(PID_POINTER_TABLE_ADDRESS, BEYOND_WIDTH);
+        }),
+        case("control.pid_pointer_table.end", |s| {
+            virtualize_ipis(s);
+            s.set(PID_POINTER_TABLE_ADDRESS, (1 << 40) - 8);
+            s.set(LAST_PID_POINTER_INDEX, 1);
+        }),
         case("control.x2apic.apic_accesses", |s| {
             s.set_bits(PRIMARY_PROCESSOR_BASED_CONTROLS, primary::USE_TPR_SHADOW);
             set_secondary(

@@ -1,6 +1,6 @@
 //! Variants of the baseline, and what cases are made of.
 
-use crate::vmx::controls::{entry, exit, pin, primary, secondary};
+use crate::vmx::controls::{entry, exit, pin, primary, secondary, tertiary};
 use crate::vmx::fields::{field::*, Field};
 use crate::vmx::rules::baseline::Setup;
 
@@ -53,6 +53,14 @@ pub fn post_interrupts(s: &mut Setup) {
     s.set_bits(PRIMARY_PROCESSOR_BASED_CONTROLS, primary::USE_TPR_SHADOW);
     set_secondary(s, secondary::VIRTUAL_INTERRUPT_DELIVERY);
     s.set_bits(EXIT_CONTROLS, exit::ACKNOWLEDGE_INTERRUPT_ON_EXIT);
+}
+
+pub fn virtualize_ipis(s: &mut Setup) {
+    s.set_bits(
+        PRIMARY_PROCESSOR_BASED_CONTROLS,
+        primary::USE_TPR_SHADOW | primary::ACTIVATE_TERTIARY_CONTROLS,
+    );
+    s.set_bits(TERTIARY_PROCESSOR_BASED_CONTROLS, tertiary::IPI_VIRTUALIZATION);
 }
 
 pub fn inject(s: &mut Setup, info: u64) {
