@@ -17,12 +17,12 @@ from gdbvmx.profiles import ProfileError
 from gdbvmx.trace.events import TraceError
 from gdbvmx.vmcsfile import VmcsFileError
 
-from . import bochs, caps, check, debug, gdb_init, run, trace
+from . import bochs, caps, check, debug, gdb_init, qemu, run, trace
 from .errors import CommandError, Status, say
 
 __all__ = ["main"]
 
-COMMANDS: tuple[ModuleType, ...] = (run, debug, trace, check, caps, bochs, gdb_init)
+COMMANDS: tuple[ModuleType, ...] = (run, debug, trace, check, caps, qemu, bochs, gdb_init)
 
 # What a user can get wrong; the text of each is the line to print.
 _UNUSABLE = (CommandError, ImageError, ProfileError, TraceError, VmcsFileError, _core.Error)

@@ -43,10 +43,11 @@ def seconds(text: str) -> float:
     return value
 
 
-def add_image(parser: argparse.ArgumentParser) -> None:
+def add_image(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     """IMAGE, what it is given, and the size of the machine."""
     add = parser.add_argument
-    add("image", metavar="IMAGE", type=Path, help="Multiboot 1 image, or a flat binary *.bin")
+    number = "?" if optional else None
+    add("image", metavar="IMAGE", type=Path, nargs=number, help="Multiboot 1 image, or a flat binary *.bin")
     add("--append", metavar="CMDLINE", default="", help="its command line, after its name")
     add("--initrd", metavar="FILE", type=Path, action="append", default=[], help="a module (repeat for more)")
     add("--memory", metavar="SIZE", type=memory_size, default=DEFAULT_MEMORY, help="RAM [%(default)s]")

@@ -17,14 +17,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import medium
+
 BIOS = Path("/usr/share/bochs/BIOS-bochs-latest")
 VGA_BIOS = Path("/usr/share/vgabios/vgabios.bin")
-GRUB_MODULES = Path("/usr/lib/grub/i386-pc")
 DEFAULT_CPU = "corei7_skylake_x"
 
 # What is needed, and the Debian package that has it.
-_PROGRAMS = {"bochs": "bochs", "grub-mkrescue": "grub-common", "xorriso": "xorriso", "mformat": "mtools"}
-_FILES = {BIOS: "bochsbios", VGA_BIOS: "vgabios", GRUB_MODULES: "grub-pc-bin"}
+_PROGRAMS = {"bochs": "bochs", **medium.PROGRAMS}
+_FILES = {BIOS: "bochsbios", VGA_BIOS: "vgabios", **medium.FILES}
 
 _POLL_SECONDS = 0.05
 
@@ -157,35 +158,19 @@ def run(
 
 def _make_iso(work: Path, image: Path, command_line: str, modules: Sequence[Path]) -> Path:
     """A bootable CD with GRUB, the image and its modules."""
-    boot = work / "iso" / "boot"
-    (boot / "grub").mkdir(parents=True)
-    module_lines = ""
-    for path in (image, *modules):
-        shutil.copy(path, boot / path.name)
-    for path in modules:
-        module_lines += f"    module /boot/{path.name} {path.name}\n"
     words = " ".join([_quoted(image.name), *(_quoted(word) for word in command_line.split())])
-    (boot / "grub" / "grub.cfg").write_text(
-        _GRUB_CFG.format(name=image.name, words=words, modules=module_lines)
-    )
+    module_lines = "".join(f"    module /boot/{path.name} {path.name}\n" for path in modules)
     iso = work / "boot.iso"
-    made = subprocess.run(
-        [
-            "grub-mkrescue",
-            f"--directory={GRUB_MODULES}",
-            "--install-modules=multiboot normal",
-            "--locales=",
-            "--fonts=",
-            "--themes=",
-            f"--output={iso}",
-            str(work / "iso"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode != 0:
-        raise BochsStartError(f"grub-mkrescue failed: {made.stderr.strip()}")
+    try:
+        medium.make(
+            work,
+            _GRUB_CFG.format(name=image.name, words=words, modules=module_lines),
+            "multiboot",
+            {f"boot/{path.name}": path for path in (image, *modules)},
+            iso,
+        )
+    except medium.MediumError as error:
+        raise BochsStartError(str(error)) from error
     return iso
 
 
