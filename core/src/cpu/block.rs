@@ -18,7 +18,6 @@ pub struct Block {
     /// It is one instruction that the run loop must look around: never entered by a link either.
     pub alone: bool,
     links: [Link; 2],
-    oldest: u8,
 }
 
 impl Block {
@@ -31,7 +30,6 @@ impl Block {
             insns: insns.into(),
             guarded,
             links: Default::default(),
-            oldest: 0,
         }
     }
 
@@ -44,13 +42,16 @@ impl Block {
             .map(|link| link.block)
     }
 
+    /// Notes what follows, if there is room: a return that goes to more places than there are links is left to
+    /// `CodeCache::recent`, which is not much slower than making a link each time.
     pub fn link(&mut self, linear: u64, context: u64, block: BlockId) {
-        self.links[(self.oldest & 1) as usize] = Link {
-            linear,
-            context,
-            block,
-        };
-        self.oldest ^= 1;
+        if let Some(link) = self.links.iter_mut().find(|link| link.context != context) {
+            *link = Link {
+                linear,
+                context,
+                block,
+            };
+        }
     }
 }
 
@@ -81,10 +82,14 @@ pub struct CodeCache {
     /// The blocks of each page of RAM.
     by_page: FxHashMap<u64, Vec<(Key, BlockId)>>,
     recent: Box<[Link]>,
+    /// Counts in steps of `EPOCH`.
     epoch: u64,
     /// The breakpoints' generation that blocks were cut for.
     pub breakpoints: u64,
 }
+
+/// Above the bits of a TLB's unique context and of a code size.
+const EPOCH: u64 = 1 << 40;
 
 /// The one block that is not kept: an instruction that crosses a page, or lies outside RAM.
 const SCRATCH: BlockId = 0;
@@ -100,7 +105,7 @@ impl Default for CodeCache {
             by_key: FxHashMap::default(),
             by_page: FxHashMap::default(),
             recent: vec![Link::default(); RECENT].into(),
-            epoch: 1,
+            epoch: EPOCH,
             breakpoints: 0,
         }
     }
@@ -110,7 +115,7 @@ impl CodeCache {
     /// What links made now are valid for: `translations` is the TLB's unique context.
     #[inline(always)]
     pub fn context(&self, translations: u64, size: CodeSize) -> u64 {
-        self.epoch << 40 | translations << 2 | size as u64
+        self.epoch + (translations << 2) + size as u64
     }
 
     #[inline(always)]
@@ -188,7 +193,7 @@ impl CodeCache {
                 self.free.push(id);
             }
         }
-        self.epoch += 1;
+        self.epoch += EPOCH;
     }
 
     pub fn clear(&mut self) {
@@ -196,6 +201,6 @@ impl CodeCache {
         self.free.clear();
         self.by_key.clear();
         self.by_page.clear();
-        self.epoch += 1;
+        self.epoch += EPOCH;
     }
 }

@@ -9,7 +9,7 @@ use iced_x86::{
 
 use super::insn::{flag, Handler, Insn, HIGH_BYTE};
 use super::offered::Offered;
-use super::{exec, segment, CodeSize, BLOCK_RIP, ZERO};
+use super::{exec, fast, segment, CodeSize, BLOCK_RIP, ZERO};
 
 /// What an operand is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +104,7 @@ pub fn block(
 ) -> Decoded {
     let mut decoder = Decoder::with_ip(size.bitness(), bytes, base, offered.options);
     let mut insns: Vec<Insn> = Vec::new();
+    let mut candidates = Vec::new();
     let mut raw = Instruction::default();
     while insns.len() < MOST_INSNS {
         let offset = decoder.position() as u64;
@@ -118,19 +119,22 @@ pub fn block(
             break;
         }
         let own = bytes.get(offset as usize..decoder.position()).unwrap_or_default();
-        let (mut insn, ends, alone) =
+        let (mut insn, mut candidate, ends, alone) =
             translate(&raw, own, size, base, offered, offset as u16, insns.len() as u8);
         if raw.is_invalid() && raw.len() == LONGEST && is_too_long(&bytes[offset as usize..], size) {
             insn.run = exec::too_long;
+            candidate.known = false;
         }
         if alone && !insns.is_empty() {
             break;
         }
         insns.push(insn);
+        candidates.push(candidate);
         if ends || alone {
             break;
         }
     }
+    fast::choose(&mut insns, &candidates, size);
     Decoded::Block(insns)
 }
 
@@ -153,7 +157,7 @@ fn translate(
     offered: &Offered,
     offset: u16,
     position: u8,
-) -> (Insn, bool, bool) {
+) -> (Insn, fast::Candidate, bool, bool) {
     let mut operands = [Operand::None; 5];
     let mut r = [0u8; 3];
     let mut registers = 0;
@@ -242,6 +246,7 @@ fn translate(
     let displacement = raw.memory_displacement64();
     let insn = Insn {
         run: handler.unwrap_or(exec::undefined),
+        fast: fast::exact,
         imm,
         disp: if rip_relative {
             displacement.wrapping_sub(base)
@@ -263,7 +268,12 @@ fn translate(
         length: raw.len() as u8,
         position,
     };
-    (insn, branches || handler.is_none(), alone)
+    let candidate = fast::Candidate {
+        raw: *raw,
+        operands,
+        known: handler.is_some(),
+    };
+    (insn, candidate, branches || handler.is_none(), alone)
 }
 
 /// The eleven bits that the x87 keeps of its last instruction: of the opcode, and of the ModRM byte. Only prefixes come

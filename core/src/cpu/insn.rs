@@ -1,5 +1,6 @@
 //! A decoded instruction, and the operands that its handler reads and writes.
 
+use super::fast::Fast;
 use super::int::Int;
 use super::{Cpu, Done, Stop, BLOCK_RIP};
 use crate::platform::Bus;
@@ -33,6 +34,8 @@ pub const HIGH_BYTE: u8 = 0x80;
 #[derive(Clone, Copy)]
 pub struct Insn {
     pub run: Handler,
+    /// The same within a block.
+    pub fast: Fast,
     /// An immediate (sign-extended to 64 bits as the instruction uses it), or a near branch's displacement relative to
     /// the start of the block.
     pub imm: u64,

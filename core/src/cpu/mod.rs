@@ -12,6 +12,7 @@ pub mod exception;
 pub mod exec;
 pub mod extended;
 pub mod extended_parts;
+pub mod fast;
 pub mod flags;
 pub mod float;
 pub mod insn;
@@ -208,6 +209,8 @@ pub struct Cpu {
     pub clock_base: u64,
     /// Instructions retired by this processor.
     pub icount: u64,
+    /// The number in its block of the instruction that stopped; `fast::Fast` sets it.
+    pub stopped_at: u8,
     /// The exception that `Stop::Fault` speaks of.
     pub fault: Fault,
     pub vmx: VmxState,
@@ -265,6 +268,7 @@ impl Cpu {
             solo: false,
             clock_base: 0,
             icount: 0,
+            stopped_at: 0,
             fault: Fault::default(),
             vmx: VmxState::default(),
             offered: Arc::new(offered::Offered::by(&profile)),

@@ -121,23 +121,24 @@ fn chain(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, mut id: BlockId, un
         if block.insns.len() as u64 > room {
             return prefix(cpu, bus, &block.insns, room as usize);
         }
-        for insn in block.insns.iter() {
-            if let Err(stop) = (insn.run)(cpu, bus, insn) {
-                return leave(cpu, bus, insn, stop);
-            }
+        let [first, rest @ ..] = &block.insns[..] else {
+            return;
+        };
+        if let Err(stop) = (first.fast)(cpu, bus, first, rest) {
+            return leave(cpu, bus, &block.insns[cpu.stopped_at as usize], stop);
         }
         cpu.icount += block.insns.len() as u64;
         if !block.branches {
             cpu.rip = cpu.rip.wrapping_add(block.length as u64) & cpu.ip_mask();
-        }
-        if cpu.icount >= until {
-            return;
         }
         let linear = cpu.code_linear();
         let context = code.context(cpu.tlb.unique_context(), cpu.code_size);
         id = match block.next(linear, context) {
             Some(next) => next,
             None => {
+                if cpu.icount == until {
+                    return;
+                }
                 let next = match code.recent(linear, context) {
                     Some(next) => next,
                     None => match enter(cpu, bus, code, linear) {

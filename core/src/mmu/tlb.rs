@@ -12,6 +12,8 @@ pub const PAGE_MASK: u64 = !0xfff;
 const SLOTS: usize = 2048;
 /// Context numbers are 10 bits, 0 is never used; the low two bits of the tag are the privilege.
 const CONTEXTS: u64 = 1024;
+/// Above the bits of a tag's context.
+const GENERATION: u64 = 1 << 12;
 
 /// The privilege that an access is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +90,7 @@ pub struct Tlb {
     fresh_at: Option<u64>,
     space: Space,
     next: u64,
-    /// Grows each time context numbers are handed out anew.
+    /// Grows by `GENERATION` each time context numbers are handed out anew.
     generation: u64,
 }
 
@@ -131,7 +133,7 @@ impl Tlb {
     /// A number that never stands for two sets of translations: what links between blocks are valid for.
     #[inline(always)]
     pub fn unique_context(&self) -> u64 {
-        self.generation << 12 | self.context
+        self.generation + self.context
     }
 
     /// The tag for an access of another privilege in the current address space.
@@ -173,7 +175,7 @@ impl Tlb {
             self.entries.fill(Entry::default());
             self.contexts.clear();
             self.next = 1;
-            self.generation += 1;
+            self.generation += GENERATION;
         }
         let number = self.next;
         self.next += 1;

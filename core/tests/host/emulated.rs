@@ -30,6 +30,7 @@ const CODE_32: Rights = Rights(0xc0fb);
 pub struct Emulated {
     fresh: Cpu,
     cpu: Cpu,
+    fresh_bus: Bus,
     bus: Bus,
     code: CodeCache,
 }
@@ -94,6 +95,7 @@ impl Emulated {
         Emulated {
             fresh: cpu.clone(),
             cpu,
+            fresh_bus: bus.clone(),
             bus,
             code: CodeCache::default(),
         }
@@ -107,8 +109,8 @@ impl Emulated {
         }
     }
 
-    pub fn run(&mut self, case: &Case) -> Outcome {
-        self.write(CODE + ENTRY, &case.bytes[..case.length]);
+    /// A processor that begins with `case`.
+    fn start(&mut self, case: &Case) {
         self.write(WINDOW, &case.memory);
         let cpu = &mut self.cpu;
         cpu.seg[CS].rights = if case.bitness == 32 { CODE_32 } else { CODE_64 };
@@ -119,24 +121,59 @@ impl Emulated {
         cpu.x87 = registers_of(&case.state.x87);
         cpu.set_flags(case.state.flags);
         cpu.rip = CODE + ENTRY;
+    }
+
+    fn turn(&mut self, count: u64) {
+        let turn_of = Turn {
+            until: self.cpu.icount + count,
+            leave_breakpoint: false,
+            mask_interrupts: true,
+        };
+        turn(&mut self.cpu, &mut self.bus, &mut self.code, turn_of);
+    }
+
+    /// Runs the instructions of all cases in a row, from the state of the first, up to `counts` counts in turns of
+    /// `stride`. Gives all that can be seen then.
+    pub fn stream(&mut self, cases: &[Case], counts: u64, stride: u64) -> impl PartialEq + std::fmt::Debug {
+        (self.cpu, self.bus) = (self.fresh.clone(), self.fresh_bus.clone());
+        self.code = CodeCache::default();
+        let bytes: Vec<u8> = cases
+            .iter()
+            .flat_map(|case| case.bytes[..case.length].iter().copied())
+            .collect();
+        self.write(CODE + ENTRY, &bytes);
+        self.start(&cases[0]);
+        for _ in 0..counts / stride {
+            self.turn(stride);
+        }
+        let cpu = &self.cpu;
+        let memory = self
+            .bus
+            .ram
+            .slice(0, self.bus.ram.size() as usize)
+            .map(<[u8]>::to_vec);
+        let registers = (
+            cpu.regs[..16].to_vec(),
+            cpu.rip,
+            cpu.flags.get(),
+            cpu.icount,
+            cpu.cpl,
+        );
+        (registers, cpu.ymm, cpu.mxcsr, image_of(&cpu.x87, 0), memory)
+    }
+
+    pub fn run(&mut self, case: &Case) -> Outcome {
+        self.write(CODE + ENTRY, &case.bytes[..case.length]);
+        self.start(case);
         let after = CODE + ENTRY + case.length as u64;
         // A repeated instruction may take several turns.
         for _ in 0..64 {
-            let until = cpu.icount + 1;
-            turn(
-                cpu,
-                &mut self.bus,
-                &mut self.code,
-                Turn {
-                    until,
-                    leave_breakpoint: false,
-                    mask_interrupts: true,
-                },
-            );
-            if cpu.rip != CODE + ENTRY {
+            self.turn(1);
+            if self.cpu.rip != CODE + ENTRY {
                 break;
             }
         }
+        let cpu = &mut self.cpu;
         if cpu.rip != after || cpu.cpl != 3 {
             let vector = cpu.rip.wrapping_sub(HANDLERS);
             let mxcsr = cpu.mxcsr as u64;

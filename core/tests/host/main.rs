@@ -325,3 +325,68 @@ fn instructions_do_what_the_host_does() {
         wrong.len()
     );
 }
+
+/// A run is the same however it is cut: one instruction at a time, where each does all that it does, and in blocks,
+/// where flags that nobody reads are left out.
+#[test]
+fn a_stream_is_the_same_in_one_go_and_in_steps() {
+    const LENGTH: usize = 12;
+    let streams = setting("GDBVMX_ORACLE_CASES", 50_000) / 20;
+    let mut random = Random(setting("GDBVMX_ORACLE_SEED", 1));
+    let mut emulated = emulated::Emulated::new();
+    let generator = Generator::new("");
+    for _ in 0..streams {
+        let mut cases = Vec::new();
+        while cases.len() < LENGTH {
+            let (case, insn) = generator.case(&mut random, 64);
+            // Of those that have a handler for blocks, mostly.
+            if is_everyday(insn.mnemonic()) || random.below(8) == 0 {
+                cases.push(case);
+            }
+        }
+        let counts = LENGTH as u64 * 2;
+        let steps = emulated.stream(&cases, counts, 1);
+        let at_once = emulated.stream(&cases, counts, counts);
+        assert!(
+            steps == at_once,
+            "{cases:x?}\nin steps: {steps:x?}\nin one go: {at_once:x?}"
+        );
+    }
+}
+
+fn is_everyday(mnemonic: Mnemonic) -> bool {
+    use Mnemonic::*;
+    matches!(
+        mnemonic,
+        Add | Sub
+            | And
+            | Or
+            | Xor
+            | Adc
+            | Sbb
+            | Cmp
+            | Test
+            | Inc
+            | Dec
+            | Neg
+            | Not
+            | Shl
+            | Shr
+            | Sar
+            | Rol
+            | Ror
+            | Mov
+            | Movzx
+            | Movsx
+            | Movsxd
+            | Lea
+            | Push
+            | Pop
+            | Cmove
+            | Cmovb
+            | Cmovle
+            | Setne
+            | Seta
+            | Setl
+    )
+}

@@ -14,11 +14,11 @@ use crate::cpu::{Cpu, Done, RAX, RBX, RCX, RDX};
 use crate::platform::Bus;
 
 /// What is computed from two operands, and which flags that sets.
-trait Compute {
+pub trait Compute {
     fn compute<T: Int>(flags: &mut Flags, a: T, b: T) -> T;
 }
 
-struct Add;
+pub struct Add;
 impl Compute for Add {
     #[inline(always)]
     fn compute<T: Int>(flags: &mut Flags, a: T, b: T) -> T {
@@ -28,7 +28,7 @@ impl Compute for Add {
     }
 }
 
-struct AddCarry;
+pub struct AddCarry;
 impl Compute for AddCarry {
     #[inline(always)]
     fn compute<T: Int>(flags: &mut Flags, a: T, b: T) -> T {
@@ -38,7 +38,7 @@ impl Compute for AddCarry {
     }
 }
 
-struct Sub;
+pub struct Sub;
 impl Compute for Sub {
     #[inline(always)]
     fn compute<T: Int>(flags: &mut Flags, a: T, b: T) -> T {
@@ -48,7 +48,7 @@ impl Compute for Sub {
     }
 }
 
-struct SubBorrow;
+pub struct SubBorrow;
 impl Compute for SubBorrow {
     #[inline(always)]
     fn compute<T: Int>(flags: &mut Flags, a: T, b: T) -> T {
@@ -60,7 +60,7 @@ impl Compute for SubBorrow {
 
 macro_rules! logical {
     ($($name:ident $operator:tt;)*) => {$(
-        struct $name;
+        pub struct $name;
         impl Compute for $name {
             #[inline(always)]
             fn compute<T: Int>(flags: &mut Flags, a: T, b: T) -> T {
@@ -98,11 +98,11 @@ impl<C: Compute> Binary for Compare<C> {
 }
 
 /// What is computed from one operand.
-trait Change {
+pub trait Change {
     fn change<T: Int>(flags: &mut Flags, a: T) -> T;
 }
 
-struct Inc;
+pub struct Inc;
 impl Change for Inc {
     #[inline(always)]
     fn change<T: Int>(flags: &mut Flags, a: T) -> T {
@@ -113,7 +113,7 @@ impl Change for Inc {
     }
 }
 
-struct Dec;
+pub struct Dec;
 impl Change for Dec {
     #[inline(always)]
     fn change<T: Int>(flags: &mut Flags, a: T) -> T {
@@ -124,7 +124,7 @@ impl Change for Dec {
     }
 }
 
-struct Neg;
+pub struct Neg;
 impl Change for Neg {
     #[inline(always)]
     fn change<T: Int>(flags: &mut Flags, a: T) -> T {
@@ -132,7 +132,7 @@ impl Change for Neg {
     }
 }
 
-struct Not;
+pub struct Not;
 impl Change for Not {
     #[inline(always)]
     fn change<T: Int>(_: &mut Flags, a: T) -> T {

@@ -6,7 +6,7 @@ mod select;
 mod vector_select;
 
 mod aes;
-mod alu;
+pub(super) mod alu;
 mod bits;
 mod branch;
 mod cache;
@@ -23,7 +23,7 @@ mod mov;
 mod muldiv;
 mod segments;
 mod sha;
-mod shift;
+pub(super) mod shift;
 mod sse_state;
 mod stack;
 mod string;

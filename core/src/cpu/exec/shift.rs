@@ -30,7 +30,7 @@ fn count<T: Int, C: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Result
 
 /// What becomes of `a` and the flags; `count` is masked and not 0. OF is defined for a count of 1 only, CF of a shift
 /// only up to the operand's size: the rest is as the last of `count` single steps would leave it.
-trait Shift {
+pub trait Shift {
     fn shift<T: Int>(flags: &mut Flags, a: T, count: u32) -> T;
 }
 
@@ -39,7 +39,7 @@ fn top<T: Int>(value: u64) -> bool {
     value >> (T::BITS - 1) & 1 != 0
 }
 
-struct Shl;
+pub struct Shl;
 impl Shift for Shl {
     #[inline(always)]
     fn shift<T: Int>(flags: &mut Flags, a: T, count: u32) -> T {
@@ -50,7 +50,7 @@ impl Shift for Shl {
     }
 }
 
-struct Shr;
+pub struct Shr;
 impl Shift for Shr {
     #[inline(always)]
     fn shift<T: Int>(flags: &mut Flags, a: T, count: u32) -> T {
@@ -61,7 +61,7 @@ impl Shift for Shr {
     }
 }
 
-struct Sar;
+pub struct Sar;
 impl Shift for Sar {
     #[inline(always)]
     fn shift<T: Int>(flags: &mut Flags, a: T, count: u32) -> T {
@@ -73,7 +73,7 @@ impl Shift for Sar {
     }
 }
 
-struct Rol;
+pub struct Rol;
 impl Shift for Rol {
     #[inline(always)]
     fn shift<T: Int>(flags: &mut Flags, a: T, count: u32) -> T {
@@ -84,7 +84,7 @@ impl Shift for Rol {
     }
 }
 
-struct Ror;
+pub struct Ror;
 impl Shift for Ror {
     #[inline(always)]
     fn shift<T: Int>(flags: &mut Flags, a: T, count: u32) -> T {

@@ -1,0 +1,133 @@
+//! Operands in registers, immediates and plain RAM.
+
+use std::marker::PhantomData;
+
+use crate::cpu::insn::{Imm, Insn, Reg};
+use crate::cpu::int::Int;
+use crate::cpu::Cpu;
+use crate::mmu::tlb::{Entry, PAGE, PAGE_MASK};
+use crate::platform::Bus;
+
+/// Where an operand is read from; `None`: by more than a look.
+pub trait Input {
+    fn get<T: Int>(cpu: &Cpu, bus: &Bus, insn: &Insn) -> Option<T>;
+}
+
+/// Where an operand is read from and written to; where the answer is `None` nothing has changed.
+pub trait Output: Input {
+    fn put<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, value: T) -> Option<()>;
+    fn change<T: Int>(
+        cpu: &mut Cpu,
+        bus: &mut Bus,
+        insn: &Insn,
+        f: impl FnOnce(&mut Cpu, T) -> T,
+    ) -> Option<()>;
+}
+
+impl<const N: usize> Input for Reg<N> {
+    #[inline(always)]
+    fn get<T: Int>(cpu: &Cpu, _: &Bus, insn: &Insn) -> Option<T> {
+        Some(cpu.reg(insn.r[N]))
+    }
+}
+
+impl<const N: usize> Output for Reg<N> {
+    #[inline(always)]
+    fn put<T: Int>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn, value: T) -> Option<()> {
+        cpu.set_reg(insn.r[N], value);
+        Some(())
+    }
+    #[inline(always)]
+    fn change<T: Int>(
+        cpu: &mut Cpu,
+        _: &mut Bus,
+        insn: &Insn,
+        f: impl FnOnce(&mut Cpu, T) -> T,
+    ) -> Option<()> {
+        let old = cpu.reg(insn.r[N]);
+        let new = f(cpu, old);
+        cpu.set_reg(insn.r[N], new);
+        Some(())
+    }
+}
+
+impl Input for Imm {
+    #[inline(always)]
+    fn get<T: Int>(_: &Cpu, _: &Bus, insn: &Insn) -> Option<T> {
+        Some(T::from_u64(insn.imm))
+    }
+}
+
+/// How an address of 64 bits is formed.
+pub trait Address {
+    fn of(cpu: &Cpu, insn: &Insn) -> u64;
+}
+
+/// A base register, which may be RIP or none, and a displacement.
+pub struct Based;
+impl Address for Based {
+    #[inline(always)]
+    fn of(cpu: &Cpu, insn: &Insn) -> u64 {
+        cpu.regs[(insn.base & 31) as usize].wrapping_add(insn.disp)
+    }
+}
+
+pub struct Indexed;
+impl Address for Indexed {
+    #[inline(always)]
+    fn of(cpu: &Cpu, insn: &Insn) -> u64 {
+        let index = cpu.regs[(insn.index & 31) as usize];
+        // A multiplication is one micro-operation where a shift by a variable count is three.
+        Based::of(cpu, insn).wrapping_add(index.wrapping_mul(insn.scale as u64))
+    }
+}
+
+/// An operand in memory, in a segment that starts at 0 and has no limit: ES, CS, SS and DS in 64-bit mode.
+pub struct Memory<A>(PhantomData<A>);
+
+impl<A: Address> Input for Memory<A> {
+    #[inline(always)]
+    fn get<T: Int>(cpu: &Cpu, bus: &Bus, insn: &Insn) -> Option<T> {
+        load(cpu, bus, A::of(cpu, insn))
+    }
+}
+
+impl<A: Address> Output for Memory<A> {
+    #[inline(always)]
+    fn put<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, value: T) -> Option<()> {
+        store(cpu, bus, A::of(cpu, insn), value)
+    }
+    #[inline(always)]
+    fn change<T: Int>(
+        cpu: &mut Cpu,
+        bus: &mut Bus,
+        insn: &Insn,
+        f: impl FnOnce(&mut Cpu, T) -> T,
+    ) -> Option<()> {
+        let at = place::<T>(cpu, A::of(cpu, insn), |entry| entry.write)?;
+        let old = bus.ram.load(at)?;
+        let new = f(cpu, old);
+        bus.ram.store(at, new);
+        Some(())
+    }
+}
+
+#[inline(always)]
+pub fn load<T: Int>(cpu: &Cpu, bus: &Bus, linear: u64) -> Option<T> {
+    bus.ram.load(place::<T>(cpu, linear, |entry| entry.read)?)
+}
+
+#[inline(always)]
+pub fn store<T: Int>(cpu: &Cpu, bus: &mut Bus, linear: u64, value: T) -> Option<()> {
+    let at = place::<T>(cpu, linear, |entry| entry.write)?;
+    bus.ram.store(at, value).then_some(())
+}
+
+/// The offset in RAM of a linear address whose bytes lie in one page that the TLB knows.
+#[inline(always)]
+fn place<T: Int>(cpu: &Cpu, linear: u64, tag: impl Fn(&Entry) -> u64) -> Option<usize> {
+    let entry = cpu.tlb.entry(linear, cpu.tlb.context);
+    let within = linear & !PAGE_MASK;
+    let known = tag(entry) == linear & PAGE_MASK | cpu.tlb.context && within <= PAGE - T::BYTES;
+    known.then(|| entry.ram.wrapping_add(within) as usize)
+}
