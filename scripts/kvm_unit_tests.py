@@ -6,6 +6,10 @@
 
 kvm-unit-tests is not part of this project: get it from its public repository, then ./configure && make; its
 x86/ is DIR. The tests are those that vmx.flat itself names.
+
+Its other images run by themselves: `gdbvmx run DIR/xsave.flat`. They take their environment from a module, as under
+QEMU: with a file that says TEST_DEVICE=0 as --initrd, syscall.flat does not ask an Intel processor for SYSCALL in
+compatibility mode, which is AMD's.
 """
 
 from __future__ import annotations

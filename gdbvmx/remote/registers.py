@@ -20,7 +20,10 @@ Writer = Callable[[_core.Machine, World, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """`type` is one of gdb's, or the id of one in `register_types.py`; `bits` the width in the packets."""
+    """`type` is one of gdb's, or the id of one in `register_types.py`; `bits` the width in the packets.
+
+    `core` is the core's name for it, if it is one of the core's: a CPU profile need not have it.
+    """
 
     name: str
     bits: int
@@ -28,6 +31,7 @@ class Register:
     group: str
     read: Reader
     write: Writer | None = None
+    core: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ def _plain(name: str, bits: int, type: str, group: str, core_name: str | None = 
     def write(machine: _core.Machine, world: World, value: int) -> None:
         machine.write_register(known_as, value, world.vcpu, world.vmcs)
 
-    return Register(name, bits, type, group, read, write)
+    return Register(name, bits, type, group, read, write, known_as)
 
 
 def _field(name: str, type: str) -> Register:
@@ -90,6 +94,7 @@ _SSE = (
     _plain("mxcsr", 32, "i386_mxcsr", "vector"),
 )
 _AVX = tuple(_plain(f"ymm{number}h", 128, "uint128", "vector") for number in range(16))
+_PKEYS = (_plain("pkru", 32, "uint32", "system"),)
 _BASES = (_plain("fs_base", 64, "int", "general"), _plain("gs_base", 64, "int", "general"))
 
 
@@ -115,6 +120,7 @@ _SYSTEM = (
     _plain("cr8", 64, "uint64", "system"),
     _plain("efer", 64, "efer", "system"),
     _plain("xcr0", 64, "uint64", "system"),
+    _plain("xss", 64, "uint64", "system"),
     *(_plain(f"dr{number}", 64, "uint64", "system") for number in (0, 1, 2, 3, 6, 7)),
     _plain("cpl", 8, "uint8", "system"),
 )
@@ -150,6 +156,7 @@ def _features() -> Iterator[Feature]:
     yield Feature("org.gnu.gdb.i386.core", _CORE)
     yield Feature("org.gnu.gdb.i386.sse", _SSE)
     yield Feature("org.gnu.gdb.i386.avx", _AVX)
+    yield Feature("org.gnu.gdb.i386.pkeys", _PKEYS)
     yield Feature("org.gnu.gdb.i386.segments", _BASES)
     yield Feature("org.gdbvmx.segments", tuple(_segment_registers()))
     yield Feature("org.gdbvmx.system", _SYSTEM)
@@ -160,10 +167,14 @@ class RegisterFile:
     """The registers of a machine by gdb's numbers: the place in the order of the features."""
 
     def __init__(self, machine: _core.Machine) -> None:
-        has_avx = any(name == "ymm0h" for name, _ in machine.register_names())
-        self.features = [
-            feature for feature in _features() if has_avx or feature.name != "org.gnu.gdb.i386.avx"
-        ]
+        there = {name for name, _ in machine.register_names()}
+        described = (
+            Feature(
+                feature.name, tuple(row for row in feature.registers if not row.core or row.core in there)
+            )
+            for feature in _features()
+        )
+        self.features = [feature for feature in described if feature.registers]
         self.registers = [register for feature in self.features for register in feature.registers]
         # `g` carries what gdb wants at every stop; it asks for the others one by one, with `p`.
         self.in_g = sum(

@@ -119,6 +119,20 @@ def test_registers_are_written(client):
     assert client.ask(b"pffff") == b"E01"
 
 
+def test_the_features_that_the_processor_has_are_described(client):
+    root = ET.fromstring(read_object(client, "features", "target.xml"))
+    names = {feature.get("name") for feature in root.iter("feature")}
+    assert "org.gnu.gdb.i386.pkeys" in names
+    assert {"pkru", "xcr0", "xss", "mxcsr"} <= registers(client).keys()
+
+
+def test_a_floating_point_register_that_is_set_is_not_empty(client):
+    assert read_register(client, "ftag") == 0xFFFF
+    one = "000000000000008" + "0ff3f"
+    assert client.ask(b"P%x=%s" % (registers(client)["st2"], one.encode())) == b"OK"
+    assert read_register(client, "ftag") == 0xFFCF
+
+
 def test_memory_is_read_and_written(client):
     assert client.ask(b"m1000,5") == LOOP.hex().encode()
     assert client.ask(b"M3000,3:010203") == b"OK"

@@ -22,6 +22,7 @@ const IDT: u32 = 2;
 /// A delivery counts as an instruction: a guest whose handlers fault at once must not stop time.
 pub fn deliver(cpu: &mut Cpu, bus: &mut Bus, fault: Fault) -> Done {
     cpu.icount += 1;
+    cpu.waiting = None;
     cpu.vmx.vectoring = None;
     intercept::event(cpu, bus, &fault, None)?;
     note(cpu, &fault);

@@ -195,6 +195,11 @@ pub struct Cpu {
     pub tlb: Tlb,
     pub activity: Activity,
     pub shadow: Shadow,
+    /// The line that MONITOR has armed for MWAIT, and what an MWAIT under way waits for.
+    pub monitor: Option<exec::monitor::Monitor>,
+    pub waiting: Option<exec::monitor::Wait>,
+    /// What RDRAND and RDSEED draw from.
+    pub random: exec::random::Generator,
     /// NMIs are blocked until the next IRET.
     pub nmi_blocked: bool,
     /// Debug exceptions that wait for the next instruction boundary, as DR6 would show them.
@@ -261,6 +266,9 @@ impl Cpu {
                 Activity::WaitForSipi
             },
             shadow: Shadow::None,
+            monitor: None,
+            waiting: None,
+            random: exec::random::Generator::new(id),
             nmi_blocked: false,
             pending_debug: 0,
             first_fault: None,
@@ -428,6 +436,7 @@ impl Cpu {
         self.mxcsr = old.mxcsr;
         self.x87 = old.x87;
         self.xcr0 = old.xcr0;
+        self.random = old.random;
         self.icount = old.icount;
         self.clock_base = old.clock_base;
         self.activity = if self.id == 0 {

@@ -291,7 +291,7 @@ fn between_instructions(cpu: &mut Cpu, bus: &mut Bus, mask_interrupts: bool) -> 
         vmx::boundary::check(cpu, bus)?;
     }
     // A halted processor would never go on without an interrupt.
-    if mask_interrupts && cpu.activity == Activity::Active {
+    if mask_interrupts && cpu.activity == Activity::Active && cpu.waiting.is_none() {
         return Ok(Ready::Run);
     }
     if bus.signals[cpu.id].nmi && cpu.shadow != Shadow::MovSs && nmi_allowed(cpu, bus)? {
@@ -311,19 +311,22 @@ fn between_instructions(cpu: &mut Cpu, bus: &mut Bus, mask_interrupts: bool) -> 
             return Ok(Ready::Again);
         }
         if !interrupt_allowed(cpu, bus)? {
-            return Ok(ready(cpu));
+            return Ok(ready(cpu, bus));
         }
         let vector = bus.acknowledge(cpu.id);
         cpu.activity = Activity::Active;
         return deliver::deliver(cpu, bus, Fault::of(EventKind::ExternalInterrupt, vector))
             .map(|()| Ready::Again);
     }
-    Ok(ready(cpu))
+    Ok(ready(cpu, bus))
 }
 
 /// With no event to take.
-fn ready(cpu: &Cpu) -> Ready {
-    if cpu.activity == Activity::Active {
+fn ready(cpu: &mut Cpu, bus: &Bus) -> Ready {
+    if cpu.waiting.is_some_and(|wait| wait.is_over(bus, cpu.id)) {
+        cpu.waiting = None;
+    }
+    if cpu.activity == Activity::Active && cpu.waiting.is_none() {
         Ready::Run
     } else {
         Ready::Idle

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use crate::cpu::segment::Rights;
 use crate::cpu::Cpu;
+use crate::vmx::cpuid_features::{feature, Feature};
 use crate::vmx::fields::{field, Field};
 
 type Get = Box<dyn Fn(&Cpu) -> u128 + Send + Sync>;
@@ -14,6 +15,8 @@ pub struct Register {
     pub bits: u32,
     get: Get,
     set: Set,
+    /// A processor without the feature does not have it.
+    pub feature: Option<Feature>,
     /// Where a suspended guest's and a suspended host's value lies.
     pub guest: Option<Field>,
     pub host: Option<Field>,
@@ -34,6 +37,11 @@ impl Register {
         TABLE.iter().find(|register| register.name == name)
     }
 
+    fn with(mut self, feature: Feature) -> Register {
+        self.feature = Some(feature);
+        self
+    }
+
     fn saved(mut self, guest: Field, host: Option<Field>) -> Register {
         self.guest = Some(guest);
         self.host = host;
@@ -52,6 +60,7 @@ fn register(
         bits,
         get: Box::new(get),
         set: Box::new(set),
+        feature: None,
         guest: None,
         host: None,
     }
@@ -236,7 +245,8 @@ pub static TABLE: LazyLock<Vec<Register>> = LazyLock::new(|| {
         plain!("cr3", 64, u64, cr3).saved(field::GUEST_CR3, Some(field::HOST_CR3)),
         plain!("cr4", 64, u64, cr4).saved(field::GUEST_CR4, Some(field::HOST_CR4)),
         plain!("efer", 64, u64, efer).saved(field::GUEST_IA32_EFER, Some(field::HOST_IA32_EFER)),
-        plain!("xcr0", 64, u64, xcr0),
+        plain!("xcr0", 64, u64, xcr0).with(feature::XSAVE),
+        plain!("xss", 64, u64, msr.xss).with(feature::XSAVES),
         plain!("dr0", 64, u64, dr[0]),
         plain!("dr1", 64, u64, dr[1]),
         plain!("dr2", 64, u64, dr[2]),
@@ -250,23 +260,27 @@ pub static TABLE: LazyLock<Vec<Register>> = LazyLock::new(|| {
             format!("st{number}"),
             80,
             move |cpu| {
-                let (significand, exponent) = cpu.x87.registers[cpu.x87.physical(number)];
+                let (significand, exponent) = cpu.x87.get(number);
                 significand as u128 | (exponent as u128) << 64
             },
-            move |cpu, value| {
-                let slot = cpu.x87.physical(number);
-                cpu.x87.registers[slot] = (value as u64, (value >> 64) as u16);
-            },
+            // Who sets a register wants it to have the value: it is not empty any more.
+            move |cpu, value| cpu.x87.set(number, (value as u64, (value >> 64) as u16)),
         ));
     }
     table.extend([
         plain!("fctrl", 16, u16, x87.control),
         plain!("fstat", 16, u16, x87.status),
         plain!("ftag", 16, u16, x87.tag),
+        // Not kept by this processor.
+        register("fiseg", 16, |_| 0, |_, _| {}),
+        register("foseg", 16, |_| 0, |_, _| {}),
+        plain!("fop", 16, u16, x87.opcode),
+        plain!("fioff", 64, u64, x87.instruction),
+        plain!("fooff", 64, u64, x87.operand),
     ]);
     for number in 0..16 {
         for (name, half) in [("xmm", 0), ("ymmh", 2)] {
-            table.push(register(
+            let row = register(
                 format!("{name}{number}"),
                 128,
                 move |cpu| cpu.ymm[number][half] as u128 | (cpu.ymm[number][half + 1] as u128) << 64,
@@ -274,10 +288,12 @@ pub static TABLE: LazyLock<Vec<Register>> = LazyLock::new(|| {
                     cpu.ymm[number][half] = value as u64;
                     cpu.ymm[number][half + 1] = (value >> 64) as u64;
                 },
-            ));
+            );
+            table.push(if half == 0 { row } else { row.with(feature::AVX) });
         }
     }
     table.push(plain!("mxcsr", 32, u32, mxcsr));
+    table.push(plain!("pkru", 32, u32, msr.pkru).with(feature::PKU));
     table
 });
 

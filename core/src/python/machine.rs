@@ -339,9 +339,12 @@ impl PyMachine {
     }
 
     fn register_names(&self) -> Vec<(&'static str, u32)> {
+        let profile = &self.machine.cpus[0].profile;
         TABLE
             .iter()
+            .filter(|register| register.feature.is_none_or(|feature| profile.has(feature)))
             .map(|register| (register.name.as_str(), register.bits))
+            .chain([("cr8", 64)])
             .collect()
     }
 
@@ -363,7 +366,7 @@ impl PyMachine {
             return Ok(());
         }
         let register = register_named(name)?;
-        if value >> register.bits.min(127) > 0 {
+        if register.bits < 128 && value >> register.bits > 0 {
             return Err(error(format!(
                 "{name} has {} bits: {value:#x} does not fit",
                 register.bits

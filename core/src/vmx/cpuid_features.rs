@@ -144,9 +144,13 @@ features! {
         10 VPCLMULQDQ "vpclmulqdq";
         16 LA57 "la57" cr4 1 << 12;
         22 RDPID "rdpid";
+        25 CLDEMOTE "cldemote";
+        27 MOVDIRI "movdiri";
+        28 MOVDIR64B "movdir64b";
         31 PKS "pks" cr4 1 << 24;
     }
     7 0 Edx {
+        14 SERIALIZE "serialize";
         20 CET_IBT "cet_ibt" cr4 1 << 23;
     }
     0xd 1 Eax {

@@ -44,6 +44,7 @@ pub fn caused_by(cpu: &mut Cpu, insn: &Insn) {
 /// Takes the exit that `cpu.vmx.exit` describes, RIP being at the instruction that caused it.
 pub fn take(cpu: &mut Cpu, bus: &mut Bus) {
     let exit = cpu.vmx.exit;
+    cpu.waiting = None;
     let controls = cpu.vmx.controls;
     let vectoring = cpu.vmx.vectoring.take();
     let rip = cpu.rip;

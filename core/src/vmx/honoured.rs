@@ -52,6 +52,8 @@ pub const fn controls(word: Word) -> u64 {
                 | secondary::UNRESTRICTED_GUEST
                 | secondary::APIC_REGISTER_VIRTUALIZATION
                 | secondary::VIRTUAL_INTERRUPT_DELIVERY
+                | secondary::RDRAND_EXITING
+                | secondary::RDSEED_EXITING
                 | secondary::ENABLE_INVPCID
                 | secondary::ENABLE_VM_FUNCTIONS
                 | secondary::PAUSE_LOOP_EXITING
@@ -152,6 +154,12 @@ pub const FEATURES: &[Feature] = &[
     feature::AES,
     feature::PCID,
     feature::X2APIC,
+    feature::RDRAND,
+    feature::RDSEED,
+    feature::SERIALIZE,
+    feature::CLDEMOTE,
+    feature::MOVDIRI,
+    feature::MOVDIR64B,
     feature::XSAVE,
     feature::XSAVEOPT,
     feature::XSAVEC,

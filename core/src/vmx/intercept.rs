@@ -196,7 +196,6 @@ pub enum Plain {
     Getsec,
     Hlt,
     Invd,
-    Mwait,
     Monitor,
     Rdpmc,
     Rdtsc,
@@ -214,7 +213,6 @@ fn plain_row(which: Plain) -> (u16, Option<(Word, u64)>) {
         Plain::Invd => (reason::INVD, None),
         Plain::Xsetbv => (reason::XSETBV, None),
         Plain::Hlt => (reason::HLT, Some((Primary, p::HLT_EXITING))),
-        Plain::Mwait => (reason::MWAIT, Some((Primary, p::MWAIT_EXITING))),
         Plain::Monitor => (reason::MONITOR, Some((Primary, p::MONITOR_EXITING))),
         Plain::Rdpmc => (reason::RDPMC, Some((Primary, p::RDPMC_EXITING))),
         Plain::Rdtsc => (reason::RDTSC, Some((Primary, p::RDTSC_EXITING))),
@@ -235,6 +233,15 @@ pub fn plain(cpu: &mut Cpu, insn: &Insn, which: Plain) -> Done {
         Some((word, bit)) => Cause::Control(word, bit),
     };
     Err(exit(cpu, insn, reason, cause))
+}
+
+/// `armed`: there is a monitored line that nothing was stored to.
+pub fn mwait(cpu: &mut Cpu, insn: &Insn, armed: bool) -> Done {
+    if !under_primary(cpu, primary::MWAIT_EXITING) {
+        return Ok(());
+    }
+    let cause = Cause::Control(Word::Primary, primary::MWAIT_EXITING);
+    Err(exit_with(cpu, insn, reason::MWAIT, cause, armed as u64, 0))
 }
 
 /// PAUSE exiting, PAUSE-loop exiting.

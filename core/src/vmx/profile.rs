@@ -211,8 +211,8 @@ impl Model {
                 1 => [self.signature, 8 << 8 | 1 << 16, 0, 0],
                 // Cache descriptors: none here, see leaf 4, which has none either.
                 2 => [0x00ff_0001, 0, 0, 0],
-                // MONITOR works on lines of 64 bytes.
-                5 if self.has(feature::MONITOR) => [64, 64, 0, 0],
+                // MONITOR works on lines of 64 bytes; MWAIT has its extension for masked interrupts, and one kind of C1.
+                5 if self.has(feature::MONITOR) => [64, 64, 0b11, 1 << 4],
                 // The level of threads, one to a core; the x2APIC ID is filled in by the processor.
                 0xb => [0, 1, 1 << 8, 0],
                 0x8000_0000 => [LAST_EXTENDED, 0, 0, 0],

@@ -13,7 +13,7 @@ use crate::cpu::bits::*;
 use crate::cpu::block::CodeCache;
 use crate::cpu::run::{self, Turn, TurnEnd};
 use crate::cpu::segment::{Rights, Segment, TableRegister, CS, SS, TR};
-use crate::cpu::{flags, Cpu, RAX, RBX, RSP};
+use crate::cpu::{flags, Cpu, RAX, RBX, RCX, RSP};
 use crate::debug::catch::Forced;
 use crate::debug::events::EventKind;
 use crate::platform::Bus;
@@ -640,4 +640,73 @@ fn round_trip() {
         "{:.0} ns a round trip",
         start.elapsed().as_nanos() as f64 / ROUNDS as f64
     );
+}
+
+#[test]
+fn supervisor_state_exits_by_the_xss_exiting_bitmap() {
+    const COMPONENT: u64 = 1 << 8;
+    // XSAVES [RAX+0x10].
+    let run = |controls: u64, bitmap: u64| {
+        let mut bench = Bench::with_guest(&[0x0f, 0xc7, 0x68, 0x10]);
+        bench.set_bits(
+            field::PRIMARY_PROCESSOR_BASED_CONTROLS,
+            primary::ACTIVATE_SECONDARY_CONTROLS,
+        );
+        bench.set_bits(field::SECONDARY_PROCESSOR_BASED_CONTROLS, controls);
+        bench.set(field::XSS_EXITING_BITMAP, bitmap);
+        bench.set(field::EXCEPTION_BITMAP, 1 << 6 | 1 << 13);
+        bench.set_bits(field::GUEST_CR4, CR4_OSXSAVE);
+        bench.cpu.msr.xss = COMPONENT;
+        bench.execute(VMLAUNCH);
+        bench.cpu.regs[RAX] = COMPONENT | 3;
+        let reason = bench.settle();
+        (reason, bench)
+    };
+    let (reason, bench) = run(0, !0);
+    assert_eq!((reason, bench.get(field::EXIT_INTERRUPTION_INFO) & 0xff), (0, 6));
+    let (reason, bench) = run(secondary::ENABLE_XSAVES, !COMPONENT);
+    // It executes, and the place is not aligned.
+    assert_eq!((reason, bench.get(field::EXIT_INTERRUPTION_INFO) & 0xff), (0, 13));
+    let (reason, bench) = run(secondary::ENABLE_XSAVES, COMPONENT);
+    assert_eq!(reason, reason::XSAVES as u64);
+    assert_eq!(bench.get(field::EXIT_QUALIFICATION), 0x10);
+    assert_eq!(bench.cause(), Cause::XssBitmap { bits: COMPONENT });
+    assert!(bench.words().contains("XSS-exiting bitmap"), "{}", bench.words());
+}
+
+#[test]
+fn random_numbers_exit_with_the_register_they_are_for() {
+    for (control, modrm, reason) in [
+        (secondary::RDRAND_EXITING, 0xf1, reason::RDRAND),
+        (secondary::RDSEED_EXITING, 0xf9, reason::RDSEED),
+    ] {
+        // RDRAND R9 or RDSEED R9.
+        let mut bench = Bench::with_guest(&[0x49, 0x0f, 0xc7, modrm]);
+        bench.set_bits(
+            field::PRIMARY_PROCESSOR_BASED_CONTROLS,
+            primary::ACTIVATE_SECONDARY_CONTROLS,
+        );
+        bench.set_bits(field::SECONDARY_PROCESSOR_BASED_CONTROLS, control);
+        assert_eq!(bench.launch(), reason as u64);
+        assert_eq!(
+            bench.get(field::EXIT_INSTRUCTION_INFO),
+            9 << 3 | 2 << 11,
+            "register and operand size"
+        );
+    }
+}
+
+#[test]
+fn an_mwait_exit_tells_whether_a_line_is_monitored() {
+    // MONITOR; MWAIT.
+    for (code, armed) in [
+        (&[0x0f, 0x01, 0xc8, 0x0f, 0x01, 0xc9][..], 1),
+        (&[0x0f, 0x01, 0xc9], 0),
+    ] {
+        let mut bench = Bench::with_guest(code);
+        bench.set_bits(field::PRIMARY_PROCESSOR_BASED_CONTROLS, primary::MWAIT_EXITING);
+        bench.cpu.regs[RCX] = 0;
+        assert_eq!(bench.launch(), reason::MWAIT as u64);
+        assert_eq!(bench.get(field::EXIT_QUALIFICATION), armed);
+    }
 }

@@ -47,6 +47,10 @@ fn host_has(insn: &Instruction) -> bool {
         CpuidFeature::SSE4_2 => has!("sse4.2"),
         CpuidFeature::VAES => has!("vaes"),
         CpuidFeature::VPCLMULQDQ => has!("vpclmulqdq"),
+        // Written to another place than the case's memory operand.
+        CpuidFeature::MOVDIR64B => false,
+        CpuidFeature::MOVDIRI => std::arch::x86_64::__cpuid_count(7, 0).ecx >> 27 & 1 != 0,
+        CpuidFeature::SERIALIZE => std::arch::x86_64::__cpuid_count(7, 0).edx >> 14 & 1 != 0,
         CpuidFeature::CLFLUSHOPT => host_cpuid_7() >> 23 & 1 != 0,
         CpuidFeature::CLWB => host_cpuid_7() >> 24 & 1 != 0,
         _ => true,

@@ -50,6 +50,9 @@ pub static ROWS: Group = &[
     (Mn::Salc, |_| Some(salc), Flow::Next),
     (Mn::Nop, |_| Some(nop), Flow::Next),
     (Mn::Reservednop, |_| Some(nop), Flow::Next),
+    // All is in program order already; lines stay where they are.
+    (Mn::Serialize, |_| Some(nop), Flow::Next),
+    (Mn::Cldemote, |_| Some(nop), Flow::Next),
     // ENDBR without control-flow enforcement.
     (Mn::Endbr32, |_| Some(nop), Flow::Next),
     (Mn::Endbr64, |_| Some(nop), Flow::Next),

@@ -8,7 +8,7 @@ use crate::cpu::exception::{vector, EventKind};
 use crate::cpu::flags;
 use crate::cpu::insn::{Handler, Insn};
 use crate::cpu::int::Int;
-use crate::cpu::{Activity, Cpu, Done, Shadow, Stop, RAX, RCX};
+use crate::cpu::{Activity, Cpu, Done, Shadow, Stop};
 use crate::platform::Bus;
 use crate::vmx::intercept::{self, Plain};
 
@@ -111,31 +111,6 @@ fn pause(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     intercept::pause(cpu, bus, insn)
 }
 
-/// MONITOR arms nothing: MWAIT may wake at any time, and here does at once (SDM vol. 2, MWAIT).
-fn monitor(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
-    if cpu.cpl != 0 {
-        return Err(cpu.invalid_opcode());
-    }
-    intercept::plain(cpu, insn, Plain::Monitor)?;
-    if cpu.regs[RCX] as u32 != 0 {
-        return Err(cpu.general_protection(0));
-    }
-    let address = cpu.regs[RAX] & insn.address_mask();
-    cpu.read::<u8>(bus, insn.seg, address).map(|_| ())
-}
-
-fn mwait(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
-    if cpu.cpl != 0 {
-        return Err(cpu.invalid_opcode());
-    }
-    intercept::plain(cpu, insn, Plain::Mwait)?;
-    // Bit 0: interrupts wake even where they are masked.
-    if cpu.regs[RCX] as u32 & !1 != 0 {
-        return Err(cpu.general_protection(0));
-    }
-    Ok(())
-}
-
 pub static ROWS: Group = &[
     (Mn::Int, |_| Some(int), Flow::Branch),
     (Mn::Int3, |_| Some(int3), Flow::Branch),
@@ -146,6 +121,4 @@ pub static ROWS: Group = &[
     (Mn::Sti, |_| Some(sti), Flow::Alone),
     (Mn::Hlt, |_| Some(hlt), Flow::Alone),
     (Mn::Pause, |_| Some(pause), Flow::Alone),
-    (Mn::Monitor, |_| Some(monitor), Flow::Next),
-    (Mn::Mwait, |_| Some(mwait), Flow::Alone),
 ];

@@ -19,8 +19,10 @@ mod io;
 mod lanes;
 mod legacy_region;
 mod mmx;
+pub mod monitor;
 mod mov;
 mod muldiv;
+pub mod random;
 mod segments;
 mod sha;
 pub(super) mod shift;
@@ -63,10 +65,12 @@ pub static GROUPS: &[Group] = &[
     segments::ROWS,
     far::ROWS,
     interrupt::ROWS,
+    monitor::ROWS,
     syscall::ROWS,
     control::ROWS,
     cache::ROWS,
     identify::ROWS,
+    random::ROWS,
     io::ROWS,
     crate::vmx::instructions::ROWS,
     x87_arithmetic::ROWS,

@@ -51,6 +51,13 @@ fn select_extend<const SIGNED: bool>(form: &Form) -> Option<Handler> {
     }
 }
 
+/// MOVDIR64B: 64 bytes to an aligned place in ES.
+fn movdir64b(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+    let value = cpu.read_bytes::<64>(bus, insn.seg, cpu.ea(insn), false)?;
+    let target = cpu.reg::<u64>(insn.r[0]) & insn.address_mask();
+    cpu.write_bytes(bus, Cpu::STRING_DESTINATION, target, true, value)
+}
+
 fn lea<T: Int>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
     let address = cpu.ea(insn);
     cpu.set_reg(insn.r[0], T::from_u64(address));
@@ -186,6 +193,8 @@ fn sahf(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
 pub static ROWS: Group = &[
     (Mn::Mov, binary::<Mov>, Flow::Next),
     (Mn::Movnti, binary::<Mov>, Flow::Next),
+    (Mn::Movdiri, binary::<Mov>, Flow::Next),
+    (Mn::Movdir64b, |_| Some(movdir64b), Flow::Next),
     (Mn::Movzx, select_extend::<false>, Flow::Next),
     (Mn::Movsx, select_extend::<true>, Flow::Next),
     (Mn::Movsxd, select_extend::<true>, Flow::Next),

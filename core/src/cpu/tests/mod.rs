@@ -10,6 +10,8 @@ mod paragraphs;
 mod segments;
 mod strings;
 mod tasks;
+mod waiting;
+mod xsave;
 
 use std::sync::Arc;
 
