@@ -290,6 +290,17 @@ class Machine:
     def why(self, vcpu: int = 0) -> Explanation | None:
         """The last VM-entry failure, VMfail, exit, triple fault or abort in words; `None` if there was
         none."""
+    def adopt_vmcs(
+        self,
+        address: int,
+        fields: dict[str, int],
+        last: str | None = None,
+        rip: int = 0,
+        vcpu: int = 0,
+    ) -> None:
+        """Takes over a VMCS of another machine as the current one, launched. `last`: what happened last with
+        it, `exit` (also a failed entry) or `fail` (VMfailValid), for `why`; `rip`: the linear address of the
+        instruction that entered or failed to, if it is known."""
     def walk(self, address: int, vcpu: int = 0, vmcs: int | None = None, access: str = "read") -> Walk:
         """Each level of the translation of a linear address: guest tables and EPT. `access`: read, write or
         execute."""

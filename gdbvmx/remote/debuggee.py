@@ -17,10 +17,12 @@ from .threads import Threads
 class Debuggee:
     """A machine with its threads, registers and breakpoints; `executable` is the image's file, for gdb."""
 
-    def __init__(self, machine: Machine, executable: Path | None = None) -> None:
+    def __init__(
+        self, machine: Machine, executable: Path | None = None, threads: type[Threads] = Threads
+    ) -> None:
         self.machine = machine
         self.executable = executable.resolve() if executable else None
-        self.threads = Threads(machine.core)
+        self.threads = threads(machine.core)
         self.registers = RegisterFile(machine.core)
         self.description = target_description(self.registers)
         self.breakpoints = Breakpoints(machine.core)

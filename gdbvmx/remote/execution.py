@@ -125,6 +125,7 @@ class Execution:
                 return self._interruption(world.vcpu)
             stop = self.machine.run(1, timeout=_STRETCH)
         if stop["kind"] in (*_GO_ON, "idle"):
+            world = self._threads.stepped(world)
             return Halt({"kind": "count", "vcpu": world.vcpu, "vmcs": world.vmcs}, world)
         return self._halt(stop)
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Self
 from gdbvmx.machine import Machine
 
 from .debuggee import Debuggee
-from .handlers import find
+from .handlers import find, find_stock
 from .session import End, Session
+from .threads import Processors, Threads
 
 if TYPE_CHECKING:
     from gdbvmx._core import Stop
@@ -32,7 +33,8 @@ class Server:
     """Serves one machine at `host` and `port` (0: any free one, see `address` once it listens).
 
     `freeze`: the machine waits for the first client, and stops for it in any case. A client that detaches
-    lets the machine run on; one that vanishes leaves it as it is, for the next.
+    lets the machine run on; one that vanishes leaves it as it is, for the next. `stock`: as another machine's
+    stub would, it knows no packets of gdbvmx's own, and has a thread for each vCPU and none for each world.
     """
 
     def __init__(
@@ -43,9 +45,11 @@ class Server:
         *,
         freeze: bool = True,
         executable: Path | None = None,
+        stock: bool = False,
     ) -> None:
         self.address = (host, port)
-        self._debuggee = Debuggee(machine, executable)
+        self._debuggee = Debuggee(machine, executable, Processors if stock else Threads)
+        self._find = find_stock if stock else find
         self._free = not freeze
         self._busy = False
         self._listener: asyncio.Server | None = None
@@ -71,7 +75,7 @@ class Server:
         debuggee = self._debuggee
         try:
             while (client := await self._next_client()) is not None:
-                end = await Session(debuggee, find, *client).run()
+                end = await Session(debuggee, self._find, *client).run()
                 debuggee.execution.forget_interrupt()
                 debuggee.release()
                 self._busy = False

@@ -48,6 +48,14 @@ class Threads:
         """The world that the vCPU is in."""
         return World(vcpu, self._machine.current_world(vcpu))
 
+    def stepped(self, world: World) -> World:
+        """The world that a client is shown after an instruction of `world`: the same, if suspended."""
+        return world
+
+    def physical(self, world: World) -> World:
+        """Whose physical addresses a client means that has selected `world`: a guest's are guest-physical."""
+        return world
+
     def names(self) -> dict[int, str]:
         """The threads that there are now, by id, with their names."""
         return {
@@ -57,10 +65,31 @@ class Threads:
     def as_xml(self) -> bytes:
         """The document that answers `qXfer:threads:read`."""
         rows = (
-            f'<thread id="{thread:x}" core="{self._worlds[thread].vcpu}" name={quoteattr(name)}/>'
+            f'<thread id="{thread:x}" core="{self.world(thread).vcpu}" name={quoteattr(name)}/>'
             for thread, name in sorted(self.names().items())
         )
         return "\n".join(('<?xml version="1.0"?>', "<threads>", *rows, "</threads>")).encode()
+
+
+class Processors(Threads):
+    """Threads as other machines' stubs have them: one for each vCPU, in whatever world it is."""
+
+    def id_of(self, world: World) -> int:
+        return world.vcpu + 1
+
+    def world(self, thread: int) -> World:
+        if not 1 <= thread <= self._machine.cpus:
+            raise PacketError(f"there is no thread {thread}")
+        return self.running(thread - 1)
+
+    def stepped(self, world: World) -> World:
+        return self.running(world.vcpu)
+
+    def physical(self, world: World) -> World:
+        return World(world.vcpu)
+
+    def names(self) -> dict[int, str]:
+        return {vcpu + 1: f"vCPU {vcpu}" for vcpu in range(self._machine.cpus)}
 
 
 def thread_id(text: bytes) -> int:

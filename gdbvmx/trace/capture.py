@@ -79,10 +79,14 @@ class Gdb:
         raise CaptureError(f"{shown}: no answer from gdb in {self.timeout:g} s")
 
     def resume(self) -> None:
-        """Lets the target run. Stops from before, as that of attaching, are no answer to this."""
-        self._stops.clear()
+        """Lets the target run."""
+        self.forget_stops()
         self._running = True
         self.mi("-exec-continue")
+
+    def forget_stops(self) -> None:
+        """Stops from before, as that of attaching, are no answer to what comes."""
+        self._stops.clear()
 
     def wait_for_stop(self, timeout: float) -> str | None:
         """The reason of the next stop, as the machine interface names it; None after `timeout` seconds."""
@@ -96,14 +100,18 @@ class Gdb:
 
     def interrupt(self) -> str:
         """Stops the target if it runs; gives the reason, INTERRUPTED if it is this. Raises CaptureError."""
-        # A terminal sends its interrupt to gdb too, which then stops the target by itself.
-        if self._running:
+        if not self._running and not self._stops:
+            return INTERRUPTED
+        end = time.monotonic() + self.timeout
+        while time.monotonic() < end:
+            # A terminal sends its interrupt to gdb too, which then stops the target by itself; and one that
+            # comes while gdb looks at a breakpoint of its own is lost.
             with suppress(CaptureError):
                 self.mi("-exec-interrupt")
-        stopped = self.wait_for_stop(self.timeout) if self._running or self._stops else INTERRUPTED
-        if stopped is None:
-            raise CaptureError(f"the target did not stop within {self.timeout:g} s")
-        return stopped
+            stopped = self.wait_for_stop(_LOOK)
+            if stopped is not None:
+                return stopped
+        raise CaptureError(f"the target did not stop within {self.timeout:g} s")
 
     def _note_stop(self, record: dict[str, Any]) -> None:
         if record["type"] == "notify" and record["message"] == "stopped":

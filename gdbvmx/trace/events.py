@@ -2,7 +2,7 @@
 
 Times are counts of retired instructions (`icount`), so that the same run gives the same file, byte for
 byte. Addresses and masks are "0x…" strings in the file and integers here. Fields that are not known here are
-kept as they are in `Event.more`.
+kept as they are in `Event.more`. Runs in gdb's Python too: 3.9, standard library only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import TextIOBase
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from typing import Self  # from Python 3.11 on
 
 FORMAT = "gdbvmx-trace"
 VERSION = 1
@@ -28,7 +31,7 @@ class TraceError(Exception):
     """The trace file cannot be used; the text is one line with the file and the line number."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Event:
     """One event. A field that does not apply to its kind is None.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .events import Event
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GuestRun:
     """A guest ran from `entry` to `exit`. A trace that starts inside the guest has no entry."""
 
@@ -20,7 +20,7 @@ class GuestRun:
         return None if self.entry is None else self.exit.icount - self.entry.icount
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Handling:
     """A hypervisor ran from `exit` to the next `entry`, None if the trace ends before it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Debugger:
     def run(self, command: str = "continue", timeout: float = 60) -> str:
         """Runs a command that resumes the machine, waits for the stop, and gives all that gdb printed."""
         self._gdb.transcript = ""
+        self._gdb.forget_stops()
         self._gdb.command(command)
         self.wait(timeout)
         return self._gdb.transcript
@@ -67,14 +68,21 @@ class Debugger:
         return self.machine.serial_text()
 
 
+@contextmanager
+def serve_stock(image: Path, append: str) -> Iterator[tuple[str, int]]:
+    """Serves an image by a stub that knows no packets of gdbvmx's own; gives its address."""
+    with Server(Machine.boot(image, append=append), executable=image, stock=True).serve_in_thread() as server:
+        yield server.address
+
+
 @pytest.fixture
 def gdb_on(tmp_path: Path) -> Iterator[Callable[..., Debugger]]:
     """Starts an image and a gdb on it."""
     with ExitStack() as stack:
 
-        def start(image: Path, *, append: str = "", attach: bool = True) -> Debugger:
+        def start(image: Path, *, append: str = "", attach: bool = True, stock: bool = False) -> Debugger:
             machine = Machine.boot(image, append=append)
-            server = stack.enter_context(Server(machine, executable=image).serve_in_thread())
+            server = stack.enter_context(Server(machine, executable=image, stock=stock).serve_in_thread())
             gdb = stack.enter_context(_Gdb())
             debugger = Debugger(gdb, machine, server)
             if attach:

@@ -88,4 +88,4 @@ def test_what_is_exported_is_imported():
 
 
 def _plain(event):
-    return {name: getattr(event, name) for name in Event.__slots__}
+    return {name: getattr(event, name) for name in Event.__dataclass_fields__}

@@ -1,17 +1,23 @@
 //! The machine's VMX views: what the processor's VMX state is, why things happened, and what a debugger asks of it.
 
+use std::collections::HashMap;
+
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::machine::PyMachine;
+use super::tables::{find_field, NameOrNumber};
 use super::views::{Bitmaps, VmxInfo};
 use super::{error, object};
 use crate::debug::catch::Forced;
+use crate::machine::Machine;
 use crate::mmu::paging::Kind;
+use crate::vmx::adopt::{adopt, Last};
 use crate::vmx::errors::instruction_error_text;
 use crate::vmx::explain;
 use crate::vmx::force;
 use crate::vmx::reasons::ExitReason;
+use crate::vmx::vmcs::Vmcs;
 
 fn access_kind(access: &str) -> PyResult<Kind> {
     match access {
@@ -100,6 +106,31 @@ impl PyMachine {
             other => return Err(error(format!("no bitmap {other:?}; there are msr and io"))),
         };
         object(py, &bitmaps.map_err(error)?)
+    }
+
+    #[pyo3(signature = (address, fields, last=None, rip=0, vcpu=0))]
+    fn adopt_vmcs(
+        &mut self,
+        address: u64,
+        fields: HashMap<String, u64>,
+        last: Option<&str>,
+        rip: u64,
+        vcpu: usize,
+    ) -> PyResult<()> {
+        let last = match last {
+            None => Last::Nothing,
+            Some("exit") => Last::Exit,
+            Some("fail") => Last::Fail,
+            Some(other) => return Err(error(format!("no last event {other:?}; there are exit and fail"))),
+        };
+        let mut vmcs = Vmcs::new(address);
+        for (name, value) in fields {
+            vmcs.set(find_field(&NameOrNumber::Name(name))?, value);
+        }
+        self.cpu(vcpu)?;
+        let Machine { cpus, bus, .. } = self.machine_mut();
+        adopt(&mut cpus[vcpu], bus, vmcs, last, rip);
+        Ok(())
     }
 
     // Forcing.

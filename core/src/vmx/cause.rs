@@ -69,4 +69,6 @@ pub enum Cause {
     VmFunction { function: u32, parameter: u32 },
     /// The debugger asked for it.
     Forced,
+    /// Another processor made it, and told no more than the exit-information fields do.
+    Reported,
 }

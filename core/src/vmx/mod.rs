@@ -3,6 +3,7 @@
 //! Section numbers are of volume 3 of the SDM as in its editions of 2023 and 2024, where chapters 24 to 31
 //! are on VMX. In older editions each of these chapters has a number one less.
 
+pub mod adopt;
 pub mod apic;
 pub mod boundary;
 pub mod capability;

@@ -78,6 +78,8 @@ pub enum FailReason {
     Rule(&'static Rule),
     /// The debugger asked for it.
     Forced,
+    /// Another processor told its number, and no more.
+    Reported,
 }
 
 /// The last thing that went wrong, or the last exit.

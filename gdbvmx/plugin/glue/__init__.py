@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import commands, disassembler, functions, mi, stops
+from . import commands, disassembler, foreign, functions, mi, stops
 
 _loaded = False
 
@@ -12,6 +12,6 @@ def load() -> None:
     global _loaded
     if _loaded:
         return
-    for module in (commands, mi, functions, stops, disassembler):
+    for module in (commands, mi, functions, foreign, stops, disassembler):
         module.register()
     _loaded = True

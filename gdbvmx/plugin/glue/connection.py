@@ -11,6 +11,7 @@ import gdb
 from ..target import Target, TargetError
 from ..target.gdbvmx import GdbvmxTarget, Send, speaks
 from ..target.unknown import UnknownTarget
+from .foreign import foreign_target
 
 # By the number of gdb's connection: it is asked once what it is.
 _known: dict[int, Target] = {}
@@ -32,6 +33,11 @@ def current_target() -> Target:
     return _known[number]
 
 
+def known_targets() -> list[Target]:
+    """Those that were asked what they are."""
+    return list(_known.values())
+
+
 def forget(connection: object) -> None:
     _known.pop(getattr(connection, "num", 0), None)
 
@@ -48,7 +54,7 @@ def _find(connection: gdb.TargetConnection | None) -> Target:
     if connection is not None:
         name = f"the stub at {connection.details}"
         send = _sender(connection)
-    return GdbvmxTarget(name, send, thread_id) if speaks(send) else UnknownTarget(f"{name} is not gdbvmx's")
+    return GdbvmxTarget(name, send, thread_id) if speaks(send) else foreign_target(name, send)
 
 
 def _sender(connection: gdb.RemoteTargetConnection) -> Send:

@@ -15,6 +15,10 @@ _MODES = {
 
 
 def info(state: Mapping[str, Any], style: Style) -> Iterator[str]:
+    if "facts" in state:  # a target that is not gdbvmx's
+        for name, text in state["facts"]:
+            yield f"{style.title(f'{name:<8}')} {text}"
+        return
     memory = f"{state['memory'] >> 20} MiB"
     yield f"CPU {state['cpu']}, {memory} of RAM, {state['instructions']} instructions retired"
     for number, vcpu in enumerate(state["vcpus"]):

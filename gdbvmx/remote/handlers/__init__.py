@@ -11,7 +11,7 @@ import re
 from . import breakpoints, execution, general, memory, monitor, registers, threads, vendor, xfer
 from .table import TABLE, Handler
 
-__all__ = ["find"]
+__all__ = ["find", "find_stock"]
 
 # Packets whose first letter says that a longer name follows.
 _NAME = re.compile(rb"[qQv][A-Za-z.]+|.", re.DOTALL)
@@ -26,3 +26,8 @@ def find(packet: bytes) -> tuple[Handler | None, bytes]:
     if match is None:
         return None, b""
     return TABLE.get(match[0]), packet[match.end() :]
+
+
+def find_stock(packet: bytes) -> tuple[Handler | None, bytes]:
+    """As `find`, without the packets that only gdbvmx has."""
+    return (None, b"") if packet.startswith(b"qgdbvmx.") else find(packet)

@@ -49,6 +49,12 @@ def set_physical_mode(session: Session, arguments: bytes) -> bytes:
     return b"OK"
 
 
+@packet(b"qqemu.sstep")
+def single_step(session: Session, arguments: bytes) -> bytes:
+    """As QEMU's default: single steps hold interrupts and timers back."""
+    return b"0x7"
+
+
 @packet(b"qSearch")
 def search(session: Session, arguments: bytes) -> bytes:
     """`qSearch:memory:ADDRESS;LENGTH;PATTERN`: ends at the first byte that cannot be read."""
@@ -73,4 +79,5 @@ def _write(session: Session, arguments: bytes, decode: Callable[[bytes], bytes])
 
 
 def _memory(session: Session) -> Memory:
-    return Memory(session.core, session.world, physical=session.physical)
+    world = session.threads.physical(session.world) if session.physical else session.world
+    return Memory(session.core, world, physical=session.physical)

@@ -1,6 +1,6 @@
 //! VM entries that failed after the checks of controls and host state.
 
-use super::{judged, BrokenRule, Explanation, WHERE};
+use super::{at, judged, BrokenRule, Explanation, WHERE};
 use crate::cpu::Cpu;
 use crate::platform::Bus;
 use crate::vmx::fields::field;
@@ -20,7 +20,8 @@ pub fn explain(
     if basic == reason::ENTRY_FAILURE_MSR_LOADING as u32 {
         let headline = format!("VM entry failed: exit reason {number:#x}, an MSR could not be loaded");
         let explanation = Explanation::new(headline, "27.4").say(format!(
-            "At {rip:#x}. {}; the exit qualification is its number.",
+            "The entry{} was refused. {}; the exit qualification is its number.",
+            at(rip),
             words.unwrap_or("The debugger asked for this failure")
         ));
         let fields = [
@@ -55,9 +56,10 @@ pub fn explain(
     }
     explanation.rules = rules;
     explanation.say(format!(
-        "The VMLAUNCH or VMRESUME at {rip:#x} passed the checks of controls and host state and broke one of the guest \
+        "The VMLAUNCH or VMRESUME{} passed the checks of controls and host state and broke one of the guest \
          state. The host goes on at its HOST_RIP with the exit reason's bit 31 set, as after a VM exit; the guest-state \
-         area is as it was, and the launch state too."
+         area is as it was, and the launch state too.",
+        at(rip)
     ))
 }
 

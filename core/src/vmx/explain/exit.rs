@@ -72,7 +72,7 @@ fn fields_of(cause: &Cause) -> &'static [Field] {
         Cause::ApicWrite { .. } => apic::WRITE_FIELDS,
         Cause::EoiExitBitmap { vector } => apic::eoi_field(*vector),
         Cause::TprThreshold { .. } => apic::THRESHOLD_FIELDS,
-        Cause::Always | Cause::Signal | Cause::Forced => &[],
+        Cause::Always | Cause::Signal | Cause::Forced | Cause::Reported => &[],
     }
 }
 
@@ -158,6 +158,7 @@ fn cause_words(exit: &Exit) -> Vec<String> {
             "VM function {function} with parameter {parameter:#x} is not enabled by the VM-function controls, or its EPTP-list \
              entry is no EPT pointer that a VM entry would accept."
         ),
+        Cause::Reported => return Vec::new(),
         Cause::Forced => "The debugger asked for this exit (vmx force).".to_string(),
     };
     vec![words]

@@ -1,7 +1,7 @@
 //! VMfailInvalid and VMfailValid.
 
 use super::entry::deciding;
-use super::{judged, Explanation};
+use super::{at, judged, Explanation};
 use crate::cpu::Cpu;
 use crate::platform::Bus;
 use crate::vmx::errors;
@@ -20,9 +20,10 @@ pub fn explain(
     rip: u64,
 ) -> Explanation {
     let headline = match error {
-        0 => format!("{instruction} at {rip:#x} ended in VMfailInvalid (CF = 1)"),
+        0 => format!("{instruction}{} ended in VMfailInvalid (CF = 1)", at(rip)),
         _ => format!(
-            "{instruction} at {rip:#x} ended in VMfailValid {error} (ZF = 1): {}",
+            "{instruction}{} ended in VMfailValid {error} (ZF = 1): {}",
+            at(rip),
             errors::instruction_error_text(u64::from(error)).unwrap_or("not defined by the SDM")
         ),
     };
@@ -97,6 +98,11 @@ fn paragraphs(cpu: &Cpu, instruction: &str, error: u32, reason: &FailReason) -> 
         }
         FailReason::Invalidation { kind, low, high } => invalidation_words(cpu, instruction, *kind, *low, *high),
         FailReason::Forced => return vec!["The debugger asked for this failure (vmx force vmfail).".to_string()],
+        FailReason::Reported => {
+            "It happened on another processor, which tells no more, and the VMCS as it is now breaks no rule that gives \
+             this error."
+                .to_string()
+        }
         FailReason::Rule(rule) => format!("Rule {} is broken.", rule.id),
     };
     vec![one]

@@ -244,5 +244,13 @@ fn vector_name(vector: u8) -> String {
     }
 }
 
+/// ` at 0x…`; empty for 0, which stands for a place that is not known.
+fn at(rip: u64) -> String {
+    match rip {
+        0 => String::new(),
+        _ => format!(" at {rip:#x}"),
+    }
+}
+
 /// Fields that say where a VM entry was to begin.
 const WHERE: &[Field] = &[field::GUEST_RIP];

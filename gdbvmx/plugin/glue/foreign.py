@@ -1,0 +1,86 @@
+"""A target that is not gdbvmx's, with gdb around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import gdb
+
+from ..target import TargetError
+from ..target.foreign import CORE_PROBLEM, ForeignTarget
+from ..target.foreign.forcing import Forcing
+from ..target.foreign.stub import Send, Stub
+
+_PARAMETER = "vmx-borrow"
+
+
+class _Borrow(gdb.Parameter):
+    """Whether the processor of a foreign target may execute VMREAD for the vmx commands.
+
+    auto: where the code at RIP is what the host's page tables lead to; on: always; off: never."""
+
+    set_doc = "Set whether a foreign target's processor may be borrowed for VMREAD."
+    show_doc = "Show whether a foreign target's processor may be borrowed for VMREAD."
+
+    def __init__(self) -> None:
+        super().__init__(_PARAMETER, gdb.COMMAND_RUNNING, gdb.PARAM_ENUM, ["auto", "on", "off"])
+        self.value = "auto"
+
+
+class _Gdb:
+    """What a foreign target needs of gdb."""
+
+    def allowed(self) -> str:
+        return str(gdb.parameter(_PARAMETER))
+
+    def select(self) -> None:
+        """gdb tells the stub which thread is selected no sooner than it has to: to read memory it has to."""
+        try:
+            gdb.selected_inferior().read_memory(gdb.selected_frame().pc(), 1)
+        except gdb.MemoryError:
+            pass  # the stub was told all the same
+        except gdb.error as error:
+            raise TargetError(f"gdb has no thread to ask: {error}") from error
+
+    def monitor(self, command: str) -> str:
+        try:
+            return gdb.execute(f"monitor {command}", to_string=True) or ""
+        except gdb.error:
+            return ""
+
+
+def register() -> None:
+    _Borrow()
+
+
+def foreign_target(name: str, send: Send) -> ForeignTarget:
+    """The target behind `send`, as far as it can serve."""
+    debugger = _Gdb()
+    target = ForeignTarget(name, Stub(send), debugger)
+    if not CORE_PROBLEM:
+        _watch(target, debugger)
+    return target
+
+
+def _watch(target: ForeignTarget, debugger: _Gdb) -> None:
+    """Gives the target catchpoints and traces, where gdb's Python can load what they need."""
+    from gdbvmx import _core
+
+    from .transitions import Transitions
+
+    def read(names: Sequence[str]) -> Mapping[str, int]:
+        target.forget()
+        debugger.select()
+        return target.fields(names, known=True)
+
+    def reason_name(number: int) -> str | None:
+        try:
+            return str(_core.reason(number)["name"])
+        except _core.Error:
+            return None
+
+    def read_one(name: str) -> int:
+        return read((name,))[name]
+
+    forcing = Forcing(read_one, target.write_known, debugger.monitor)
+    target.events = Transitions(read, reason_name, forcing)

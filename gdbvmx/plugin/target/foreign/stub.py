@@ -1,0 +1,150 @@
+"""A stub that is not gdbvmx's, by packets of its own: gdb neither sees nor caches what is done here.
+
+What is changed is put back by who changes it, so what gdb knows stays true.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Callable, Optional
+from xml.etree import ElementTree
+
+from .. import TargetError
+
+# Sends a packet and gives the answer; None for the empty one, which says that the stub knows no such packet.
+Send = Callable[[bytes], Optional[bytes]]
+
+_PIECE = 0x400
+_XINCLUDE = "{http://www.w3.org/2001/XInclude}include"
+
+
+class Stub:
+    """Registers, memory and steps of one thread of the stub behind `send`."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._numbers: dict[str, tuple[int, int]] = {}
+
+    def ask(self, packet: bytes) -> bytes:
+        """The answer to a packet. Raises TargetError for none and for an error."""
+        answer = self._send(packet)
+        if answer is None:
+            raise TargetError(f"the stub does not know the packet {packet.split(b':')[0].decode()}")
+        if answer.startswith(b"E"):
+            asked = packet[:40].decode("ascii", "replace")
+            raise TargetError(f"the stub answers {asked} by {answer.decode('utf-8', 'replace')}")
+        return answer
+
+    def knows(self, packet: bytes) -> bytes | None:
+        """The answer to a packet, None if the stub does not know it or refuses."""
+        answer = self._send(packet)
+        return None if not answer or answer.startswith(b"E") else answer
+
+    # Registers.
+
+    def registers(self) -> dict[str, tuple[int, int]]:
+        """Numbers and sizes in bytes of the registers, by name, as the stub's target description has them."""
+        if not self._numbers:
+            self._numbers = dict(self._described("target.xml"))
+            if "rip" not in self._numbers and "eip" not in self._numbers:
+                raise TargetError("the stub describes no x86 registers (qXfer:features:read)")
+        return self._numbers
+
+    def read(self, name: str) -> int:
+        number, _ = self._number(name)
+        answer = self.ask(b"p%x" % number)
+        try:
+            return int.from_bytes(bytes.fromhex(answer.decode("ascii")), "little")
+        except ValueError:
+            raise TargetError(f"the stub does not tell {name}") from None
+
+    def write(self, name: str, value: int) -> None:
+        number, size = self._number(name)
+        self.ask(b"P%x=%s" % (number, value.to_bytes(size, "little").hex().encode()))
+
+    def has(self, name: str) -> bool:
+        return name in self.registers()
+
+    def _number(self, name: str) -> tuple[int, int]:
+        try:
+            return self.registers()[name]
+        except KeyError:
+            raise TargetError(f"the stub describes no register {name}") from None
+
+    def _described(self, document: str, first: int = 0) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Registers are numbered on from one to the next, through the documents that are included."""
+        text = self._document(document)
+        try:
+            root = ElementTree.fromstring(text)
+        except ElementTree.ParseError as error:
+            raise TargetError(f"the stub's target description {document} is damaged: {error}") from error
+        number = first
+        for element in root.iter():
+            if element.tag == _XINCLUDE:
+                for name, place in self._described(element.get("href", ""), number):
+                    yield name, place
+                    number = place[0] + 1
+            elif element.tag == "reg":
+                number = int(element.get("regnum", number))
+                yield element.get("name", ""), (number, int(element.get("bitsize", "64")) // 8)
+                number += 1
+
+    def _document(self, name: str) -> bytes:
+        text = b""
+        while True:
+            answer = self.ask(b"qXfer:features:read:%s:%x,%x" % (name.encode(), len(text), _PIECE))
+            text += _unescaped(answer[1:])
+            if answer[:1] == b"l":
+                # gdb's own name for it stands before the DTD, which is not there to be read.
+                return re.sub(rb"<!DOCTYPE[^>]*>", b"", text)
+
+    # Memory.
+
+    def read_memory(self, address: int, length: int) -> bytes:
+        """Linear, or physical within `physical`. Raises TargetError for what cannot be read."""
+        data = b""
+        while len(data) < length:
+            step = min(length - len(data), _PIECE)
+            piece = bytes.fromhex(self.ask(b"m%x,%x" % (address + len(data), step)).decode("ascii"))
+            if not piece:
+                raise TargetError(f"nothing can be read at {address + len(data):#x}")
+            data += piece
+        return data
+
+    def write_memory(self, address: int, data: bytes) -> None:
+        self.ask(b"M%x,%x:%s" % (address, len(data), data.hex().encode()))
+
+    @contextmanager
+    def physical(self) -> Iterator[None]:
+        """Addresses are physical within (QEMU's packet)."""
+        if self.knows(b"Qqemu.PhyMemMode:1") != b"OK":
+            raise TargetError("the stub reads no physical memory (QEMU's packet qqemu.PhyMemMode)")
+        try:
+            yield
+        finally:
+            self.ask(b"Qqemu.PhyMemMode:0")
+
+    # Steps.
+
+    def thread(self) -> bytes | None:
+        """The thread that the stub takes for the current one, as it writes it."""
+        answer = self.knows(b"qC")
+        return answer[2:] if answer and answer.startswith(b"QC") else None
+
+    def masks_interrupts(self) -> bool:
+        """Whether single steps hold interrupts back: QEMU's do unless it is told otherwise."""
+        answer = self.knows(b"qqemu.sstep")
+        return answer is not None and int(answer, 16) & 2 != 0
+
+    def step(self, thread: bytes | None) -> None:
+        """One instruction of `thread`; the others stand still where the stub can do that."""
+        answer = self._send(b"vCont;s:%s" % thread) if thread else None
+        answer = answer or self.ask(b"s")
+        if answer[:3] not in (b"T05", b"S05"):
+            raise TargetError(f"the target did not step; it answers {answer[:40].decode('ascii', 'replace')}")
+
+
+def _unescaped(data: bytes) -> bytes:
+    return re.sub(rb"}(.)", lambda found: bytes((found[1][0] ^ 0x20,)), data, flags=re.DOTALL)
