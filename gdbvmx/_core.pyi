@@ -211,6 +211,8 @@ class Machine:
     # Physical memory.
     def ram_ranges(self) -> list[tuple[int, int]]:
         """(start, length) of each range of RAM."""
+    def acpi_root(self) -> tuple[int, bytes]:
+        """The guest-physical address of ACPI's root pointer (RSDP), and its bytes."""
     def read_physical(self, address: int, length: int) -> bytes:
         """RAM only: raises `Error` naming the first address that is not RAM. Devices are not touched."""
     def write_physical(self, address: int, data: bytes) -> None: ...

@@ -16,16 +16,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from gdbvmx import _core, images, profiles
-from gdbvmx.images import Entry, LoadedImage, Span
+from gdbvmx.images import LoadedImage, Segment, Span
 from gdbvmx.trace.events import Event
 
 DEFAULT_MEMORY = 512 << 20
-
-# The state in which Multiboot 1 and flat images start: 32-bit protected mode with flat segments, paging and
-# interrupts off. Access rights in the VMCS's format (SDM 25.4.1): code to read and execute, data to read and
-# write, present, 32-bit, in units of 4 KiB.
-_CODE_RIGHTS, _DATA_RIGHTS = 0xC09B, 0xC093
-_CR0_PROTECTED = 0x11  # PE and ET
 
 
 class Machine:
@@ -56,13 +50,14 @@ class Machine:
     ) -> Self:
         """A machine with `memory` bytes of RAM, ready to run the first instruction of `image`.
 
-        `append` is the image's command line after its name, `modules` are files handed to it, `debugcon` adds
+        `append` is the image's command line, `modules` are files handed to it, `debugcon` adds
         the debug console at port 0xE9. Raises ImageError for an image that cannot be loaded, and _core.Error
         for a machine that cannot be made.
         """
         core = _core.Machine(memory, cpus, profile or profiles.default(), ["debugcon"] if debugcon else [])
         ram = [Span.of(start, length) for start, length in core.ram_ranges()]
-        loaded = images.load(Path(image), ram, append, [Path(module) for module in modules])
+        rsdp = Segment.of(*core.acpi_root())
+        loaded = images.load(Path(image), ram, rsdp, append, [Path(module) for module in modules])
         return cls(core, loaded)
 
     def attach(self, pump: Callable[[], None]) -> None:
@@ -141,7 +136,9 @@ def _put_into(core: _core.Machine, image: LoadedImage) -> None:
     for segment in image.segments:
         core.write_physical(segment.address, segment.data)
         _clear(core, segment.address + len(segment.data), segment.size - len(segment.data))
-    _enter(core, image.entry)
+    for name, value in image.entry.registers.items():
+        core.write_register(name, value)
+    core.write_register("rip", image.entry.rip)
 
 
 def _clear(core: _core.Machine, address: int, size: int) -> None:
@@ -151,18 +148,3 @@ def _clear(core: _core.Machine, address: int, size: int) -> None:
         length = min(step, address + size - start)
         if any(core.read_physical(start, length)):
             core.write_physical(start, bytes(length))
-
-
-def _enter(core: _core.Machine, entry: Entry) -> None:
-    """Puts the boot processor into 32-bit protected mode at the entry point."""
-    state = {"cr0": _CR0_PROTECTED, "eflags": 2, "rip": entry.rip}
-    for segment in ("cs", "ds", "es", "fs", "gs", "ss"):
-        code = segment == "cs"
-        state |= {
-            segment: 0x8 if code else 0x10,
-            f"{segment}_base": 0,
-            f"{segment}_limit": 0xFFFFFFFF,
-            f"{segment}_rights": _CODE_RIGHTS if code else _DATA_RIGHTS,
-        }
-    for name, value in (state | dict(entry.registers)).items():
-        core.write_register(name, value)

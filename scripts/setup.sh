@@ -31,6 +31,7 @@ qemu-system-x86_64|qemu-system-x86
 bochs|bochs
 /usr/share/bochs/BIOS-bochs-latest|bochsbios
 /usr/share/vgabios/vgabios.bin|vgabios
+/boot/memtest86+x64.bin|memtest86+
 grub-mkrescue|grub-common
 /usr/lib/grub/i386-pc/boot.img|grub-pc-bin
 xorriso|xorriso

@@ -47,9 +47,11 @@ def add_image(parser: argparse.ArgumentParser, *, optional: bool = False) -> Non
     """IMAGE, what it is given, and the size of the machine."""
     add = parser.add_argument
     number = "?" if optional else None
-    add("image", metavar="IMAGE", type=Path, nargs=number, help="Multiboot 1 image, or a flat binary *.bin")
-    add("--append", metavar="CMDLINE", default="", help="its command line, after its name")
-    add("--initrd", metavar="FILE", type=Path, action="append", default=[], help="a module (repeat for more)")
+    kinds = "Multiboot, Linux bzImage or PVH image, or flat binary *.bin"
+    add("image", metavar="IMAGE", type=Path, nargs=number, help=kinds)
+    add("--append", metavar="CMDLINE", default="", help="its command line")
+    module = "a module, or Linux's initial RAM disk (repeat for more)"
+    add("--initrd", metavar="FILE", type=Path, action="append", default=[], help=module)
     add("--memory", metavar="SIZE", type=memory_size, default=DEFAULT_MEMORY, help="RAM [%(default)s]")
     add("--cpus", metavar="N", type=count, default=1, help="processors [%(default)s]")
 

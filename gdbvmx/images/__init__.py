@@ -10,10 +10,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from . import elf, flat, known, multiboot
-from .image import Entry, ImageError, LoadedImage, Request, Segment, Span
+from . import elf, flat, known, linux, multiboot, multiboot2, pvh
+from .entry import Entry, long_mode, protected_mode
+from .image import ImageError, LoadedImage, Request, Segment, Span
 
-__all__ = ["Entry", "ImageError", "LoadedImage", "Request", "Segment", "Span", "load"]
+__all__ = [
+    "Entry",
+    "ImageError",
+    "LoadedImage",
+    "Request",
+    "Segment",
+    "Span",
+    "load",
+    "long_mode",
+    "protected_mode",
+]
 
 
 class _Format(Protocol):
@@ -25,21 +36,26 @@ class _Format(Protocol):
 
 
 # In the order in which they are asked; what a file's bytes say goes before what its name says.
-_FORMATS: tuple[_Format, ...] = (multiboot, flat)
+_FORMATS: tuple[_Format, ...] = (multiboot, multiboot2, linux, pvh, flat)
+
+_EXPECTED = f"an image for Multiboot 1 or 2, a Linux bzImage, a PVH kernel, or a flat binary *{flat.SUFFIX}"
 
 # Far above any kernel; a device or a disk image given by mistake must not fill the host's memory.
 _LARGEST = 1 << 30
 
 
-def load(path: Path, ram: Sequence[Span], append: str = "", modules: Sequence[Path] = ()) -> LoadedImage:
-    """Loads the image in the file `path` for a machine whose RAM is `ram` (guest-physical).
+def load(
+    path: Path, ram: Sequence[Span], rsdp: Segment, append: str = "", modules: Sequence[Path] = ()
+) -> LoadedImage:
+    """Loads the image in the file `path` for a machine whose RAM is `ram` (guest-physical), with ACPI's root
+    pointer `rsdp` in it.
 
-    `append` follows the image's name on its command line, `modules` are the files handed to it. Raises
-    ImageError, whose text starts with the path, for whatever cannot be loaded.
+    `append` is its command line, after the image's name where the protocol has that there; `modules` are the
+    files handed to it. Raises ImageError, whose text starts with the path, for whatever cannot be loaded.
     """
     try:
         data = _read(path)
-        request = Request(str(path), append, modules, ram)
+        request = Request(str(path), append, modules, ram, rsdp)
         for kind in _FORMATS:
             if kind.recognise(data, path.name):
                 return kind.load(data, request)
@@ -65,8 +81,8 @@ def _explain(data: bytes) -> str:
         return "an empty file"
     name = known.identify(data)
     if name:
-        return f"{name}; this format is not supported yet (Multiboot 1 and flat *{flat.SUFFIX} are)"
+        return f"{name}; expected {_EXPECTED}"
     if data.startswith(elf.MAGIC):
         elf.read(data)  # says what is wrong with it, if that is all that is wrong
-        return f"an ELF file, but {multiboot.explain_absence(data)}"
-    return f"neither an ELF file nor any known image: {multiboot.explain_absence(data)}"
+        return f"an ELF file, but {multiboot.explain_absence(data)}, no Multiboot 2 header and no PVH note"
+    return f"no known image: {multiboot.explain_absence(data)}; expected {_EXPECTED}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.notes import iter_notes
 
 from .image import ImageError, Segment
 
@@ -81,3 +82,18 @@ def _physical_entry(entry: int, headers: list[Mapping[str, int]]) -> int:
         if header["p_vaddr"] <= entry < header["p_vaddr"] + header["p_memsz"]:
             return entry - header["p_vaddr"] + header["p_paddr"]
     return entry
+
+
+def find_note(data: bytes, owner: str, kind: int) -> bytes | None:
+    """The contents of the ELF note `kind` of `owner`; None if there is none, or `data` is no ELF file."""
+    try:
+        file = ELFFile(io.BytesIO(data))
+        for segment in file.iter_segments("PT_NOTE"):
+            for note in iter_notes(file, segment["p_offset"], segment["p_filesz"]):
+                contents = note["n_descdata"]
+                complete = len(contents) == note["n_descsz"]
+                if complete and note["n_name"] == owner and int(note["n_type"]) == kind:
+                    return bytes(contents)
+    except Exception:  # on damaged input pyelftools raises nearly anything
+        return None
+    return None

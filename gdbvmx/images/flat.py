@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .image import Entry, ImageError, LoadedImage, Request, Segment, require_ram
+from .entry import protected_mode
+from .image import ImageError, LoadedImage, Request, Segment, require_ram
 
 NAME = "flat binary"
 
@@ -23,4 +24,4 @@ def load(data: bytes, request: Request) -> LoadedImage:
         )
     segments = [Segment.of(LOAD_ADDRESS, data)]
     require_ram(segments, request.ram)
-    return LoadedImage(NAME, segments, Entry(LOAD_ADDRESS), request.name)
+    return LoadedImage(NAME, segments, protected_mode(LOAD_ADDRESS), request.name)

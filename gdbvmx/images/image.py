@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from .entry import Entry
 
 
 class ImageError(Exception):
@@ -54,29 +56,18 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """The state of the boot processor at its first instruction.
-
-    Every format that is loaded so far starts in 32-bit protected mode with flat segments, paging and
-    interrupts off; `registers` are the general-purpose ones that are not 0, by gdb's names (`rax`, …).
-    """
-
-    rip: int
-    registers: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Request:
     """What the user asked for, and the machine that it is for.
 
     `name` is the image's name as the user wrote it, the first word of its command line; `ram` the
-    guest-physical ranges that are RAM, lowest first.
+    guest-physical ranges that are RAM, lowest first; `rsdp` ACPI's root pointer as it lies in the machine.
     """
 
     name: str
     append: str
     modules: Sequence[Path]
     ram: Sequence[Span]
+    rsdp: Segment
 
     @property
     def command_line(self) -> str:

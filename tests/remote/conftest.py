@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from gdbvmx import _core
-from gdbvmx.images import Entry, LoadedImage, Segment
+from gdbvmx.images import LoadedImage, Segment, protected_mode
 from gdbvmx.machine import Machine
 from gdbvmx.remote import Server, ServerThread
 from gdbvmx.remote.packets import Decoder, Mark, Packet, frame
@@ -19,7 +19,7 @@ CODE = 0x1000
 
 def machine_with(code: bytes) -> Machine:
     """A machine that starts at CODE, in 32-bit mode with paging off."""
-    image = LoadedImage("test", [Segment.of(CODE, code)], Entry(CODE), "test")
+    image = LoadedImage("test", [Segment.of(CODE, code)], protected_mode(CODE), "test")
     return Machine(_core.Machine(2 << 20), image)
 
 

@@ -24,7 +24,7 @@ const STATUS_A: u8 = 0x0A;
 const STATUS_B: u8 = 0x0B;
 const STATUS_C: u8 = 0x0C;
 const STATUS_D: u8 = 0x0D;
-const CENTURY: u8 = 0x32;
+pub const CENTURY: u8 = 0x32;
 
 const A_UPDATE_IN_PROGRESS: u8 = 1 << 7;
 const B_SET: u8 = 1 << 7;

@@ -121,9 +121,8 @@ impl Bus {
             self.pic.set_irq(irq, level);
             self.pic_changed();
         }
-        // As on every PC since: the timer is on pin 2, the PIC's cascade on none.
         let pin = match irq {
-            0 => 2,
+            0 => ioapic::TIMER_PIN,
             2 => return,
             _ => irq,
         };

@@ -5,12 +5,16 @@ use super::interrupts::{Delivery, Message, Target};
 
 pub const BASE: u64 = 0xFEC0_0000;
 pub const PINS: u8 = 24;
+/// As on every PC since the first with one, the timer (IRQ 0) is on this pin, and the PIC's cascade (IRQ 2) on none.
+pub const TIMER_PIN: u8 = 2;
+/// The identifier after reset.
+pub const ID: u8 = 0;
 
 const SELECT: u64 = 0x00;
 const WINDOW: u64 = 0x10;
 const EOI: u64 = 0x40;
 
-const VERSION: u32 = 0x20 | (PINS as u32 - 1) << 16;
+pub const VERSION: u32 = 0x20 | (PINS as u32 - 1) << 16;
 const ID_MASK: u32 = 0x0F00_0000;
 
 const LOGICAL: u64 = 1 << 11;
@@ -35,7 +39,7 @@ pub struct IoApic {
 impl Default for IoApic {
     fn default() -> Self {
         IoApic {
-            id: 0,
+            id: u32::from(ID) << 24,
             select: 0,
             lines: 0,
             edges: 0,

@@ -9,10 +9,10 @@ use super::lapic_timer::{Mode, Timer};
 pub const BASE_BSP: u64 = 1 << 8;
 pub const BASE_X2APIC: u64 = 1 << 10;
 pub const BASE_ENABLE: u64 = 1 << 11;
-const BASE_DEFAULT: u64 = 0xFEE0_0000;
+pub const DEFAULT_BASE: u64 = 0xFEE0_0000;
 
 /// An integrated APIC with 7 local vectors that can suppress EOI broadcasts.
-const VERSION: u32 = 0x15 | 6 << 16 | 1 << 24;
+pub const VERSION: u32 = 0x15 | 6 << 16 | 1 << 24;
 const LDR_CLUSTER_MODEL: u32 = 0x0FFF_FFFF;
 
 const SVR_ENABLE: u32 = 1 << 8;
@@ -81,7 +81,7 @@ impl Lapic {
     pub fn new(id: u32) -> Self {
         let bsp = id == 0;
         let mut lapic = Lapic {
-            base: BASE_DEFAULT | BASE_ENABLE | if bsp { BASE_BSP } else { 0 },
+            base: DEFAULT_BASE | BASE_ENABLE | if bsp { BASE_BSP } else { 0 },
             bsp,
             initial_id: id,
             xapic_id: 0,
@@ -560,9 +560,9 @@ mod tests {
                 let mut lapic = Lapic::new(0);
                 let steps: &[u64] = if from == x2 { &[x2] } else { &[from] };
                 for step in steps {
-                    lapic.set_base(BASE_DEFAULT | step, 40, true).unwrap();
+                    lapic.set_base(DEFAULT_BASE | step, 40, true).unwrap();
                 }
-                let result = lapic.set_base(BASE_DEFAULT | to, 40, true);
+                let result = lapic.set_base(DEFAULT_BASE | to, 40, true);
                 assert_eq!(
                     result.is_ok(),
                     allowed.contains(&(from, to)),
@@ -573,10 +573,10 @@ mod tests {
         let mut lapic = Lapic::new(0);
         assert_eq!(lapic.set_base(1 << 40 | BASE_ENABLE, 40, true), Err(Illegal));
         assert_eq!(
-            lapic.set_base(BASE_DEFAULT | BASE_ENABLE | 1, 40, true),
+            lapic.set_base(DEFAULT_BASE | BASE_ENABLE | 1, 40, true),
             Err(Illegal)
         );
-        assert_eq!(lapic.set_base(BASE_DEFAULT | x2, 40, false), Err(Illegal));
+        assert_eq!(lapic.set_base(DEFAULT_BASE | x2, 40, false), Err(Illegal));
     }
 
     #[test]
@@ -589,7 +589,7 @@ mod tests {
             .unwrap();
         assert_eq!((lapic.page(), lapic.interrupt()), (None, None));
         lapic.set_base(base & !BASE_X2APIC, 40, true).unwrap();
-        assert_eq!(lapic.page(), Some(BASE_DEFAULT));
+        assert_eq!(lapic.page(), Some(DEFAULT_BASE));
         assert_eq!(lapic.xapic_read(reg::SVR, 0), 0xFF);
         assert_eq!(lapic.xapic_read(reg::ID, 0), 3 << 24);
         assert_eq!(lapic.xapic_read(reg::IRR + 2, 0), 0);

@@ -3,6 +3,7 @@
 mod calendar;
 mod cmos;
 mod debugcon;
+pub mod firmware;
 mod fwcfg;
 mod interrupts;
 mod ioapic;
@@ -14,6 +15,7 @@ mod mmio;
 mod pci;
 mod pic;
 mod pit;
+mod pm;
 mod ports;
 mod power;
 pub mod ram;
@@ -64,6 +66,7 @@ pub struct Bus {
     debugcon: debugcon::DebugConsole,
     fwcfg: fwcfg::FwCfg,
     pci: pci::Pci,
+    pm: pm::PowerManagement,
     power: power::Power,
     testdev: testdev::TestDevice,
 }
@@ -71,7 +74,8 @@ pub struct Bus {
 impl Bus {
     /// `ram` in bytes.
     pub fn new(ram: u64, cpus: usize) -> Bus {
-        let ram = Ram::new(ram);
+        let mut ram = Ram::new(ram);
+        firmware::install(&mut ram, cpus);
         let mut sizes = ram.ranges().into_iter().map(|(_, length)| length);
         let (low, high) = (sizes.next().unwrap_or(0), sizes.next().unwrap_or(0));
         Bus {
@@ -96,6 +100,7 @@ impl Bus {
             debugcon: debugcon::DebugConsole::default(),
             fwcfg: fwcfg::FwCfg::default(),
             pci: pci::Pci::default(),
+            pm: pm::PowerManagement::default(),
             power: power::Power::default(),
             testdev: testdev::TestDevice::default(),
         }
@@ -177,6 +182,7 @@ impl Bus {
         if self.shared_deadline.is_some_and(|deadline| deadline <= clock) {
             self.fire_pit();
             self.fire_cmos();
+            self.fire_pm();
             self.reschedule();
         }
         if self.timer_deadline(cpu).is_some_and(|deadline| deadline <= clock) {
@@ -191,6 +197,7 @@ impl Bus {
             .next_deadline()
             .into_iter()
             .chain(self.cmos.next_deadline())
+            .chain(self.pm.next_deadline(self.clock))
             .min();
     }
 

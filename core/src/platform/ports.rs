@@ -1,6 +1,6 @@
 //! The I/O address space: which device answers at which port.
 
-use super::{cmos, debugcon, fwcfg, pci, pic, pit, power, serial, testdev, Bus};
+use super::{cmos, debugcon, fwcfg, pci, pic, pit, pm, power, serial, testdev, Bus};
 
 /// Ports `first..=last` of a device. Accesses of up to `width` bytes that stay inside the range reach it whole; others
 /// are split into bytes, each to the device of its own port.
@@ -19,6 +19,7 @@ const DEVICES: &[&[PortRange]] = &[
     cmos::PORTS,
     debugcon::PORTS,
     power::PORTS,
+    pm::PORTS,
     fwcfg::PORTS,
     pci::PORTS,
     testdev::PORTS,

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0xF4 | QEMU's isa-debug-exit | ends with status `(value << 1) \| 1` |
 //! | 0x8900 | Bochs's and QEMU's `Shutdown` string | power-off |
-//! | 0x604 | ACPI PM1a control as QEMU places it: SLP_EN with sleep type 0 | power-off |
+//! | 0x604 | ACPI's PM1a control, in `pm` | power-off |
 //! | 0x64 | keyboard controller, command 0xF0–0xFF with bit 0 clear | reset |
 //! | 0x92 | system control port A, bit 0 | reset |
 //! | 0xCF9 | reset control register (reached through `pci`) | reset |
@@ -24,9 +24,6 @@ pub enum Request {
 const DEBUG_EXIT: u16 = 0xF4;
 const SHUTDOWN: u16 = 0x8900;
 const SHUTDOWN_WORD: &[u8] = b"Shutdown";
-const PM1A_CONTROL: u16 = 0x604;
-const PM1_SLEEP_TYPE: u16 = 7 << 10;
-const PM1_SLEEP_ENABLE: u16 = 1 << 13;
 const KEYBOARD_COMMAND: u16 = 0x64;
 const SYSTEM_CONTROL_A: u16 = 0x92;
 pub const RESET_CONTROL: u16 = 0xCF9;
@@ -36,7 +33,6 @@ const RESET_CONTROL_RESET: u8 = 1 << 2;
 pub struct Power {
     /// How much of `Shutdown` was written so far.
     shutdown_matched: usize,
-    pm1a_control: u16,
     system_control_a: u8,
     pub reset_control: u8,
 }
@@ -55,13 +51,6 @@ pub const PORTS: &[PortRange] = &[
         width: 1,
         read: |_, _, _| u32::MAX,
         write: write_shutdown,
-    },
-    PortRange {
-        first: PM1A_CONTROL,
-        last: PM1A_CONTROL + 1,
-        width: 2,
-        read: |bus, port, _| u32::from(bus.power.pm1a_control) >> (8 * (port - PM1A_CONTROL)),
-        write: write_pm1a_control,
     },
     PortRange {
         first: KEYBOARD_COMMAND,
@@ -95,16 +84,6 @@ fn write_shutdown(bus: &mut Bus, _: u16, _: u8, value: u32) {
         *matched = 0;
         bus.request = Some(Request::PowerOff);
     }
-}
-
-fn write_pm1a_control(bus: &mut Bus, port: u16, size: u8, value: u32) {
-    let shift = 8 * (port - PM1A_CONTROL);
-    let mask = if size == 2 { 0xFFFF } else { 0xFF << shift };
-    let control = bus.power.pm1a_control & !mask | (value as u16) << shift & mask;
-    if control & PM1_SLEEP_ENABLE != 0 && control & PM1_SLEEP_TYPE == 0 {
-        bus.request = Some(Request::PowerOff);
-    }
-    bus.power.pm1a_control = control & !PM1_SLEEP_ENABLE;
 }
 
 fn write_keyboard_command(bus: &mut Bus, _: u16, _: u8, value: u32) {
@@ -154,13 +133,6 @@ mod tests {
         assert_eq!(after(&word(b"Shutdow")), None);
         assert_eq!(after(&word(b"ShutShutdown")), Some(Request::PowerOff));
         assert_eq!(after(&word(b"Shut down")), None);
-    }
-
-    #[test]
-    fn acpi_sleep_type_zero_is_power_off() {
-        assert_eq!(after(&[(0x604, 2, 0x2000)]), Some(Request::PowerOff));
-        assert_eq!(after(&[(0x605, 1, 0x20)]), Some(Request::PowerOff));
-        assert_eq!(after(&[(0x604, 2, 0x2400)]), None, "suspend is not offered");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::ports::PortRange;
 use super::Bus;
 use std::collections::VecDeque;
 
-const IRQ: u8 = 4;
+pub const IRQ: u8 = 4;
 const FIFO_SIZE: usize = 16;
 /// The host's input waits here; what does not fit is refused, so that a guest that never reads costs nothing.
 const INPUT_LIMIT: usize = 64 << 10;
@@ -245,7 +245,7 @@ pub const PORTS: &[PortRange] = &[PortRange {
     read,
     write,
 }];
-const BASE: u16 = 0x3F8;
+pub const BASE: u16 = 0x3F8;
 
 fn read(bus: &mut Bus, port: u16, _: u8) -> u32 {
     let value = bus.serial.read(port - BASE);

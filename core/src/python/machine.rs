@@ -17,7 +17,7 @@ use crate::debug::breakpoints::{Breakpoint, Scope, Watch, WatchKind, World};
 use crate::debug::catch::{Catch, Filter};
 use crate::debug::registers::{Register, TABLE};
 use crate::machine::{Machine, Run, Stopped};
-use crate::platform::Request;
+use crate::platform::{firmware, Request};
 use crate::vmx::fields::Field;
 use crate::vmx::profile::{Profile, DEFAULT};
 use crate::vmx::vmcs::Vmcs;
@@ -296,6 +296,11 @@ impl PyMachine {
 
     fn ram_ranges(&self) -> Vec<(u64, u64)> {
         self.machine.bus.ram.ranges()
+    }
+
+    fn acpi_root<'py>(&self, py: Python<'py>) -> (u64, Bound<'py, PyBytes>) {
+        let (address, bytes) = firmware::acpi_root(self.machine.cpus.len());
+        (address, PyBytes::new(py, &bytes))
     }
 
     fn read_physical<'py>(
