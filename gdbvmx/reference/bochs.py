@@ -12,12 +12,15 @@ import resource
 import shutil
 import subprocess
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gdbvmx.trace.events import Event
+
 from . import medium
+from .bochsdebugger import DebuggedBochs
+from .child import die_with_parent
 
 BIOS = Path("/usr/share/bochs/BIOS-bochs-latest")
 VGA_BIOS = Path("/usr/share/vgabios/vgabios.bin")
@@ -26,8 +29,6 @@ DEFAULT_CPU = "corei7_skylake_x"
 # What is needed, and the Debian package that has it.
 _PROGRAMS = {"bochs": "bochs", **medium.PROGRAMS}
 _FILES = {BIOS: "bochsbios", VGA_BIOS: "vgabios", **medium.FILES}
-
-_POLL_SECONDS = 0.05
 
 _GRUB_CFG = """\
 set timeout=0
@@ -53,7 +54,7 @@ log: {log}
 panic: action=fatal
 error: action=report
 info: action=ignore
-debug: action=ignore
+debug: action=ignore{reports}
 """
 
 
@@ -114,18 +115,21 @@ def run(
     cpus: int = 1,
     cpu: str = DEFAULT_CPU,
     timeout: float = 60.0,
+    trace: Callable[[Sequence[Event]], None] | None = None,
 ) -> BochsRun:
     """Boots a multiboot 1 image and waits, `timeout` seconds of the clock at most, until it ends.
 
     The image gets ``NAME-OF-IMAGE command_line``, as under QEMU. `cpu` is one of Bochs's models. The run
     also ends when the CPU shuts down on a triple fault or VMX abort: Bochs stops there, and so does its log.
+    `trace` gets VM entries and exits as they happen, each of which costs some milliseconds then.
     """
     require()
     with tempfile.TemporaryDirectory(prefix="gdbvmx-bochs-") as directory:
         work = Path(directory)
         iso = _make_iso(work, image, command_line, modules)
-        serial, log, commands = work / "serial.txt", work / "bochs.log", work / "debugger.txt"
+        serial, log = work / "serial.txt", work / "bochs.log"
         rc = work / "bochsrc"
+        reports = [f", cpu{number}=report" for number in range(cpus)] if trace else []
         rc.write_text(
             _BOCHSRC.format(
                 bios=BIOS,
@@ -136,13 +140,16 @@ def run(
                 iso=iso,
                 serial=serial,
                 log=log,
+                reports="".join(reports),
             )
         )
-        commands.write_text("c\n")
+        command = ["bochs", "-q", "-f", str(rc)]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        timed_out, output = _wait(["bochs", "-q", "-f", str(rc), "-rc", str(commands)], work, timeout)
+        if trace is None:
+            timed_out, output, log_text = _wait(command, work, log, timeout)
+        else:
+            timed_out, output, log_text = _debug(command, work, log, timeout, trace)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        log_text = log.read_text(errors="replace") if log.exists() else ""
         powered_off = "Shutdown port: shutdown requested" in log_text + output
         # The file of COM1 appears with its first byte, which some guests never write.
         if not (serial.exists() or timed_out or powered_off):
@@ -179,19 +186,38 @@ def _quoted(word: str) -> str:
     return "'" + word.replace("'", "'\\''") + "'"
 
 
-def _wait(command: list[str], directory: Path, timeout: float) -> tuple[bool, str]:
-    """Runs a program to its end or its time limit; says whether the limit ended it, and what it printed."""
-    out = directory / "output.txt"
-    with (
-        out.open("w") as output,
-        subprocess.Popen(
-            command, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        ) as process,
-    ):
-        deadline = time.monotonic() + timeout
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-        timed_out = process.poll() is None
-        if timed_out:
+def _wait(command: list[str], directory: Path, log: Path, timeout: float) -> tuple[bool, str, str]:
+    """Runs Bochs to its end or its time limit; whether the limit ended it, what it printed, and its log."""
+    out, orders = directory / "output.txt", directory / "debugger.txt"
+    orders.write_text("c\n")
+    with out.open("w") as output:
+        process = subprocess.Popen(
+            [*command, "-rc", str(orders)],
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,
+        )
+        timed_out = False
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+        finally:
             process.kill()
-    return timed_out, out.read_text(errors="replace")
+            process.wait()
+    log_text = log.read_text(errors="replace") if log.exists() else ""
+    return timed_out, out.read_text(errors="replace"), log_text
+
+
+def _debug(
+    command: list[str], directory: Path, log: Path, timeout: float, trace: Callable[[Sequence[Event]], None]
+) -> tuple[bool, str, str]:
+    """As `_wait`, under Bochs's debugger."""
+    debugged = DebuggedBochs(command, directory, log, trace)
+    try:
+        timed_out = debugged.run(timeout)
+    finally:
+        debugged.close()
+    return timed_out, debugged.output.decode(errors="replace"), debugged.log

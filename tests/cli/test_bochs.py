@@ -12,11 +12,14 @@ needs_bochs = pytest.mark.skipif(
 
 
 @needs_bochs
-def test_status_and_output_are_those_of_our_machine(gdbvmx, minivisor):
-    ours = gdbvmx("run", minivisor)
-    theirs = gdbvmx("bochs", minivisor, timeout=100)
+def test_status_output_and_trace_are_those_of_our_machine(gdbvmx, minivisor, tmp_path):
+    ours = gdbvmx("run", minivisor, "--trace", tmp_path / "ours")
+    theirs = gdbvmx("bochs", minivisor, "--trace", tmp_path / "theirs", timeout=100)
     assert theirs.returncode == ours.returncode, theirs.stderr
     assert theirs.stdout.splitlines()[-1] == ours.stdout.splitlines()[-1]
+    compared = gdbvmx("trace", "diff", tmp_path / "ours", tmp_path / "theirs")
+    assert (compared.returncode, compared.stderr) == (0, "")
+    assert compared.stdout.splitlines()[0].startswith("674 events compared")
 
 
 @needs_bochs
