@@ -2,7 +2,7 @@
 
 Bochs boots from a CD only, so the image goes into a GRUB ISO made for the run. It is started headless: the
 display is a VNC server that nobody looks at, the internal debugger only gets the command to continue, and
-COM1 goes to a file. A guest ends the run by writing ``Shutdown`` to port 0x8900; Bochs has no isa-debug-exit.
+COM1 goes to a file, and what is written to port 0xE9 to its own output, among other messages. A guest ends the run by writing ``Shutdown`` to port 0x8900; Bochs has no isa-debug-exit.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ menuentry image {{
 _BOCHSRC = """\
 romimage: file={bios}
 vgaromimage: file={vga_bios}
-cpu: model={cpu}, count={cpus}, ips=50000000, reset_on_triple_fault=0
+cpu: model={cpu}, count={cpus}, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=0
 megs: {megabytes}
 clock: sync=none, time0=0
 ata0-master: type=cdrom, path={iso}, status=inserted
@@ -50,6 +50,7 @@ boot: cdrom
 display_library: rfb, options="timeout=0"
 sound: driver=dummy
 com1: enabled=1, mode=file, dev={serial}
+port_e9_hack: enabled=1
 log: {log}
 panic: action=fatal
 error: action=report
@@ -72,6 +73,8 @@ class BochsRun:
 
     serial: str
     """All that the guest wrote to COM1, with plain newlines."""
+    output: str
+    """Bochs's standard output, and in it what the guest wrote to port 0xE9."""
     log: str
     """Bochs's own messages. They name the check that failed when a VM entry does."""
     powered_off: bool
@@ -156,6 +159,7 @@ def run(
             raise BochsStartError(f"Bochs did not start: {output.strip() or 'no message'}")
         return BochsRun(
             serial=serial.read_text(errors="replace").replace("\r\n", "\n") if serial.exists() else "",
+            output=output,
             log=log_text,
             powered_off=powered_off,
             timed_out=timed_out,

@@ -84,6 +84,11 @@ impl Cpu {
         });
     }
 
+    /// Forgets the page that `linear` lies in under `vpid`, whatever the PCID: it may be global.
+    pub fn forget_page(&mut self, linear: u64, vpid: u16) {
+        self.tlb.forget_page(linear, |space| space.vpid == vpid);
+    }
+
     /// Loads CR0 as MOV does, LMA following PG.
     pub fn write_cr0(&mut self, bus: &mut Bus, value: u64) -> Done {
         let value = value & (CR0_DEFINED | !0xffff_ffff) | CR0_ET;
@@ -154,10 +159,11 @@ impl Cpu {
             self.pdpte = self.read_pdptes(bus, self.cr3)?;
         }
         self.cr4 = value;
-        if changed & CR4_TRANSLATION != 0 {
+        // The other bits that matter are part of what translations belong to (SDM vol. 3, 4.10.4.1).
+        if changed & (CR4_PGE | CR4_PAE) != 0 || changed & !value & CR4_PCIDE != 0 || turned_on(CR4_SMEP) {
             self.flush_translations(bus, None);
-            self.update_space();
         }
+        self.update_space();
         self.update_mode();
         Ok(())
     }

@@ -463,6 +463,7 @@ fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Res
 
 /// Where in RAM the instruction at `linear` lies; `None`: outside RAM.
 fn fetch(cpu: &mut Cpu, bus: &mut Bus, linear: u64) -> Result<Option<usize>, Stop> {
+    cpu.tlb.note_fetch(linear);
     let context = cpu.tlb.context;
     let entry = cpu.tlb.entry(linear, context);
     if entry.fetch == linear & PAGE_MASK | context {

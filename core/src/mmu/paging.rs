@@ -435,26 +435,14 @@ fn fill(
     {
         return;
     }
-    let context = cpu.tlb.context_for(privilege);
-    let tag = page | context;
     let allowed = |kind| leaf.allows(control, Access { kind, privilege });
-    let entry = cpu.tlb.entry_mut(page, context);
-    *entry = super::tlb::Entry {
+    let write = mapped.write && leaf.dirty && allowed(Kind::Write) && bus.ram.is_plain(ram as u64);
+    let entry = super::tlb::Filled {
+        read: mapped.read && allowed(Kind::Read),
+        write,
+        fetch: mapped.fetch && allowed(Kind::Fetch),
         ram: ram as u64,
-        read: if mapped.read && allowed(Kind::Read) {
-            tag
-        } else {
-            0
-        },
-        write: if mapped.write && leaf.dirty && allowed(Kind::Write) && bus.ram.is_plain(ram as u64) {
-            tag
-        } else {
-            0
-        },
-        fetch: if mapped.fetch && allowed(Kind::Fetch) {
-            tag
-        } else {
-            0
-        },
+        page_bytes: leaf.page_bytes,
     };
+    cpu.tlb.fill(linear, privilege, entry);
 }

@@ -4,7 +4,7 @@
 //! address space (paging root, PCID, VPID, EPT root) and the privilege. Forgetting an address space is taking a new
 //! context number; the entries of the old one can no longer match.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 pub const PAGE: u64 = 0x1000;
 pub const PAGE_MASK: u64 = !0xfff;
@@ -35,6 +35,17 @@ pub struct Entry {
     pub fetch: u64,
     /// Offset into RAM of the page.
     pub ram: u64,
+}
+
+/// What a walk found for a 4-KByte page: which accesses need no more than `ram`.
+pub struct Filled {
+    pub read: bool,
+    pub write: bool,
+    pub fetch: bool,
+    /// Offset into RAM of the page.
+    pub ram: u64,
+    /// Of the page that the guest's tables map here.
+    pub page_bytes: u64,
 }
 
 /// What a set of translations belongs to.
@@ -90,8 +101,23 @@ pub struct Tlb {
     fresh_at: Option<u64>,
     space: Space,
     next: u64,
-    /// Grows by `GENERATION` each time context numbers are handed out anew.
+    /// Grows by `GENERATION` each time context numbers are handed out anew, or a page of code is forgotten.
     generation: u64,
+    /// Large pages, as `large_key`, with those of their 4-KByte pages that may have entries.
+    large: FxHashMap<u64, Vec<u64>>,
+    /// Linear pages that code was fetched from: what links between blocks may rest on.
+    fetched: FxHashSet<u64>,
+}
+
+/// Sizes of pages that fill more than one entry, as powers of 2.
+const LARGE: [u32; 3] = [21, 22, 30];
+/// Past this the sets of pages are not worth their upkeep, and all is forgotten.
+const MOST_PAGES: usize = 4096;
+const MOST_PARTS: usize = 64;
+
+/// The large page of 2^`shift` bytes that `linear` lies in.
+fn large_key(linear: u64, shift: u32) -> u64 {
+    linear >> shift << shift | shift as u64
 }
 
 impl Default for Tlb {
@@ -111,6 +137,8 @@ impl Tlb {
             space: Space::default(),
             next: 1,
             generation: 0,
+            large: FxHashMap::default(),
+            fetched: FxHashSet::default(),
         };
         tlb.enter(Space::default());
         tlb
@@ -172,10 +200,7 @@ impl Tlb {
 
     fn fresh(&mut self, space: Space) -> u64 {
         if self.next == CONTEXTS {
-            self.entries.fill(Entry::default());
-            self.contexts.clear();
-            self.next = 1;
-            self.generation += GENERATION;
+            self.start_over();
         }
         let number = self.next;
         self.next += 1;
@@ -188,6 +213,88 @@ impl Tlb {
         );
         self.fresh_at = None;
         number
+    }
+
+    fn start_over(&mut self) {
+        self.entries.fill(Entry::default());
+        self.contexts.clear();
+        self.large.clear();
+        self.fetched.clear();
+        self.next = 1;
+        self.generation += GENERATION;
+    }
+
+    fn bound(&mut self, pages: usize) {
+        if pages >= MOST_PAGES {
+            self.start_over();
+            self.enter(self.space);
+        }
+    }
+
+    /// Notes that a block at `linear` was found by its translation, so that links to it rest on that.
+    pub fn note_fetch(&mut self, linear: u64) {
+        self.bound(self.fetched.len());
+        self.fetched.insert(linear >> 12);
+    }
+
+    /// Keeps a translation of the 4-KByte page at `linear` for accesses of `privilege` in the current space.
+    pub fn fill(&mut self, linear: u64, privilege: Privilege, filled: Filled) {
+        self.bound(self.large.len());
+        if filled.page_bytes > PAGE {
+            let key = large_key(linear, filled.page_bytes.trailing_zeros());
+            let parts = self.large.entry(key).or_default();
+            if parts.len() < MOST_PARTS && !parts.contains(&(linear & PAGE_MASK)) {
+                parts.push(linear & PAGE_MASK);
+            }
+        }
+        let context = self.context_for(privilege);
+        let tag = linear & PAGE_MASK | context;
+        let tagged = |may: bool| if may { tag } else { 0 };
+        *self.entry_mut(linear, context) = Entry {
+            read: tagged(filled.read),
+            write: tagged(filled.write),
+            fetch: tagged(filled.fetch),
+            ram: filled.ram,
+        };
+    }
+
+    /// Forgets the page that `linear` lies in, whatever its size, in the spaces that `dead` names.
+    pub fn forget_page(&mut self, linear: u64, dead: impl Fn(&Space) -> bool) {
+        self.forget_part(linear & PAGE_MASK, &dead);
+        for shift in LARGE {
+            let Some(parts) = self.large.remove(&large_key(linear, shift)) else {
+                continue;
+            };
+            if parts.len() == MOST_PARTS {
+                self.forget_entries();
+                self.forget_links();
+            }
+            // In all spaces: what is known of the parts is gone.
+            for part in parts {
+                self.forget_part(part, &|_: &Space| true);
+            }
+        }
+    }
+
+    fn forget_part(&mut self, page: u64, dead: &impl Fn(&Space) -> bool) {
+        for (_, context) in self.contexts.iter().filter(|(space, _)| dead(space)) {
+            for privilege in 0..3 {
+                let context = context.number << 2 | privilege;
+                let entry = &mut self.entries[Tlb::slot(page, context)];
+                if [entry.read, entry.write, entry.fetch].contains(&(page | context)) {
+                    *entry = Entry::default();
+                }
+            }
+        }
+        if self.fetched.contains(&(page >> 12)) {
+            self.forget_links();
+        }
+    }
+
+    /// From now on no link between blocks holds.
+    fn forget_links(&mut self) {
+        self.generation += GENERATION;
+        self.fetched.clear();
     }
 
     /// Forgets every space that `dead` names, the current one included. `table_writes` is the machine's count of writes to

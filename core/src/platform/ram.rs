@@ -9,6 +9,10 @@ const HIGH_START: u64 = 4 * GIB;
 
 const PAGE: u64 = 0x1000;
 
+/// After that many writes without a walk between them a page is taken to hold no paging structure any more. More than 1,
+/// as guarding a page anew costs a search of the TLB.
+const GUARDED_WRITES: u8 = 16;
+
 /// Which bytes of a page have been decoded as instructions.
 type CodeMap = [u64; 64];
 
@@ -18,8 +22,8 @@ pub struct Ram {
     code: Vec<Option<Box<CodeMap>>>,
     /// Offsets of code pages that were written to; their blocks are stale.
     stale: Vec<u64>,
-    /// Pages that a walk read an entry of, and that were not written to since.
-    tables: Vec<bool>,
+    /// For each page, how many writes it stays guarded for since a walk read an entry of it; 0: not guarded.
+    tables: Vec<u8>,
     table_writes: u64,
 }
 
@@ -31,7 +35,7 @@ impl Ram {
             bytes: vec![0; (pages * PAGE) as usize],
             code: vec![None; pages as usize],
             stale: Vec::new(),
-            tables: vec![false; pages as usize],
+            tables: vec![0; pages as usize],
             table_writes: 0,
         }
     }
@@ -107,8 +111,8 @@ impl Ram {
 
     /// Writes bytes within one page and notes it where they were code or a paging structure.
     pub fn write(&mut self, at: usize, data: &[u8]) {
-        if let Some(table @ true) = self.tables.get_mut(at / PAGE as usize) {
-            *table = false;
+        if let Some(writes @ 1..) = self.tables.get_mut(at / PAGE as usize) {
+            *writes -= 1;
             self.table_writes += 1;
         }
         self.write_flags(at, data);
@@ -116,13 +120,15 @@ impl Ram {
 
     /// Writes what changes no translation: accessed and dirty flags.
     pub fn write_flags(&mut self, at: usize, data: &[u8]) {
-        if self.holds_code(at as u64, data.len() as u64) {
-            self.stale.push(at as u64 & !0xfff);
-        }
+        let code = self.holds_code(at as u64, data.len() as u64);
         if let Some(place) = at
             .checked_add(data.len())
             .and_then(|end| self.bytes.get_mut(at..end))
         {
+            // What is written as it was leaves the code as it was.
+            if code && place != data {
+                self.stale.push(at as u64 & !0xfff);
+            }
             place.copy_from_slice(data);
         }
     }
@@ -130,14 +136,14 @@ impl Ram {
     /// True where nobody minds writes: neither code nor a paging structure.
     pub fn is_plain(&self, at: u64) -> bool {
         let page = (at / PAGE) as usize;
-        matches!(self.code.get(page), Some(None)) && self.tables.get(page) == Some(&false)
+        matches!(self.code.get(page), Some(None)) && self.tables.get(page) == Some(&0)
     }
 
     /// Notes that a walk reads an entry in this page. True if the page was plain in this respect before.
     #[inline]
     pub fn mark_table(&mut self, at: usize) -> bool {
         match self.tables.get_mut(at / PAGE as usize) {
-            Some(table) => !std::mem::replace(table, true),
+            Some(writes) => std::mem::replace(writes, GUARDED_WRITES) == 0,
             None => false,
         }
     }

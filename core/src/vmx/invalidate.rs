@@ -37,8 +37,8 @@ pub fn invept(cpu: &mut Cpu, bus: &Bus, kind: u64, pointer: u64, _: u64) -> bool
     true
 }
 
-/// False where the descriptor is no valid operand. Global translations and single pages go with the rest of their
-/// VPID: more may be forgotten than asked for.
+/// False where the descriptor is no valid operand. Global translations go with the rest of their VPID: more may be
+/// forgotten than asked for.
 pub fn invvpid(cpu: &mut Cpu, bus: &Bus, kind: u64, low: u64, linear: u64) -> bool {
     if low >> 16 != 0 {
         return false;
@@ -47,6 +47,7 @@ pub fn invvpid(cpu: &mut Cpu, bus: &Bus, kind: u64, low: u64, linear: u64) -> bo
     match kind {
         2 => cpu.tlb.flush(bus.ram.table_writes(), |space| space.vpid != 0),
         _ if vpid == 0 || kind == 0 && !cpu.canonical_base(linear) => return false,
+        0 => cpu.forget_page(linear, vpid),
         _ => cpu.tlb.flush(bus.ram.table_writes(), |space| space.vpid == vpid),
     }
     true

@@ -192,13 +192,12 @@ fn read_debug<T: Int>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
 
 // Translations.
 
-/// Forgets more than the one page: whatever the VPID has cached.
-fn invlpg(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+fn invlpg(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
     check_supervisor(cpu)?;
     let linear = cpu.ea(insn).wrapping_add(cpu.window[insn.seg as usize & 7].base) & cpu.linear_mask;
     intercept::invlpg(cpu, insn, linear)?;
     if cpu.canonical(linear) {
-        cpu.flush_translations(bus, None);
+        cpu.forget_page(linear, cpu.tlb.space().vpid);
     }
     Ok(())
 }
@@ -221,7 +220,11 @@ fn invpcid<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     if bad {
         return Err(cpu.general_protection(0));
     }
-    cpu.flush_translations(bus, names_pcid.then_some(pcid as u16));
+    if kind == 0 {
+        cpu.forget_page(linear, cpu.tlb.space().vpid);
+    } else {
+        cpu.flush_translations(bus, names_pcid.then_some(pcid as u16));
+    }
     Ok(())
 }
 

@@ -1,0 +1,188 @@
+"""Where Bochs 2.7 and gdbvmx do not agree on a VM entry, and what the SDM says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gdbvmx import _core
+
+_NAMES = {field["encoding"]: field["name"] for field in _core.fields()}
+_ENCODINGS = {name: encoding for encoding, name in _NAMES.items()}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case of which the two have different lines."""
+
+    setup: str
+    number: int
+    fields: Mapping[int, int]
+    """The fields at the entry, by encoding."""
+    mutated: Mapping[int, int]
+    """Those of them that are not as in the setup."""
+    entries: Mapping[int, tuple[int, int, int]]
+    """Those entries of the MSR list of VM entry that are not as in the setup: index, reserved, value."""
+    ours: str
+    theirs: str
+    profile: _core.CpuProfile
+    """Of both."""
+    mutations_differ: bool
+    """The two had not the same fields: the machines had drifted apart before."""
+
+    def __getitem__(self, name: str) -> int:
+        return self.fields.get(_ENCODINGS[name], 0)
+
+    def __str__(self) -> str:
+        changed = ", ".join(f"{_NAMES.get(at, hex(at))}={value:#x}" for at, value in self.mutated.items())
+        drifted = " (other mutations there)" if self.mutations_differ else ""
+        lists = "".join(
+            f", list[{at}]=({index:#x}, {reserved:#x}, {value:#x})"
+            for at, (index, reserved, value) in self.entries.items()
+        )
+        return f"case {self.number}: here {self.ours!r}, there {self.theirs!r}{drifted}: {changed}{lists}"
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A known one. In all of them gdbvmx does what the SDM says, or the SDM leaves it to the processor."""
+
+    name: str
+    section: str
+    """Of SDM vol. 3."""
+    covers: Callable[[Case], bool]
+
+
+_SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
+_RIGHTS = tuple(f"guest_{name}_access_rights" for name in _SEGMENTS)
+_CODE = 1 << 3
+_UNUSABLE = 1 << 16
+_OUTCOMES = {rule["id"]: rule["outcome"] for rule in _core.rules()}
+
+
+def _canonical(address: int) -> bool:
+    return address >> 47 in (0, (1 << 17) - 1)
+
+
+def _entered(outcome: str) -> bool:
+    """The checks of the guest's state were passed."""
+    return outcome.startswith(("X", "E22"))
+
+
+def _bad_guest(case: Case) -> bool:
+    return case.ours == "E21" and _entered(case.theirs)
+
+
+def _without(outcome: str, *fields: str) -> list[str]:
+    """The words of an outcome without those on saved fields."""
+    marks = tuple(f"S{_ENCODINGS[name]:x}=" for name in fields)
+    return [word for word in outcome.split() if not word.startswith(marks)]
+
+
+def _but_for(case: Case, *fields: str) -> bool:
+    """The outcomes are the same but for these saved fields."""
+    return _without(case.ours, *fields) == _without(case.theirs, *fields)
+
+
+def _short(outcome: str) -> str:
+    """The outcome of a rule as the guest prints it."""
+    number = int(outcome.split()[-1])
+    if outcome.startswith("VMfailValid"):
+        return f"F{number:x}"
+    return f"E21 q{number:x}" if number else "E21"
+
+
+def _other_rule_first(case: Case) -> bool:
+    broken = _core.check_vmcs({_NAMES[at]: value for at, value in case.fields.items()}, case.profile)
+    return case.theirs in {_short(_OUTCOMES[rule["id"]]) for rule in broken}
+
+
+def _fault_while_delivering_program_event(case: Case) -> bool:
+    kinds = ("v800004", "v800005", "v800006")
+    delivering = any(word.startswith(kinds) for word in case.ours.split())
+    return case.ours.startswith("X0 ") and delivering and _but_for(case, "guest_rflags")
+
+
+def _high_base(case: Case) -> bool:
+    return any(
+        case[f"guest_{name}_base"] >> 32 and not case[f"guest_{name}_access_rights"] & _UNUSABLE
+        for name in ("es", "ss", "ds")
+    )
+
+
+def _code_below_its_selector(case: Case) -> bool:
+    for name in ("es", "ds", "fs", "gs"):
+        rights = case[f"guest_{name}_access_rights"]
+        if rights & _CODE and rights >> 5 & 3 < case[f"guest_{name}_selector"] & 3:
+            return True
+    return False
+
+
+TABLE: tuple[Disagreement, ...] = (
+    Disagreement(
+        "of several broken rules each processor may find another one first",
+        "27.2",
+        lambda case: case.ours[0] in "FE" and case.theirs[0] in "FE" and _other_rule_first(case),
+    ),
+    Disagreement(
+        "Bochs takes a guest RIP that is not canonical",
+        "27.3.1.4",
+        lambda case: _bad_guest(case) and not _canonical(case["guest_rip"]),
+    ),
+    Disagreement(
+        "Bochs does not look at bits 63:32 of the pending debug exceptions",
+        "27.3.1.5",
+        lambda case: _bad_guest(case) and case["guest_pending_debug_exceptions"] >> 32 != 0,
+    ),
+    Disagreement(
+        "Bochs does not look at the reserved bits of IA32_DEBUGCTL",
+        "27.3.1.1",
+        lambda case: _bad_guest(case) and case["guest_ia32_debugctl"] != 0,
+    ),
+    Disagreement(
+        "Bochs does not look at bits 63:32 of the bases of SS, DS and ES with a null selector",
+        "27.3.1.2",
+        lambda case: _bad_guest(case) and _high_base(case),
+    ),
+    Disagreement(
+        "Bochs does not compare DPL and RPL of a DS, ES, FS or GS that is a code segment",
+        "27.3.1.2",
+        lambda case: _bad_guest(case) and _code_below_its_selector(case),
+    ),
+    Disagreement(
+        "Bochs takes \u201centry to SMM\u201d outside SMM for a fault of the guest's state",
+        "27.2.1.3",
+        lambda case: case.ours == "F7" and case.theirs == "E21" and case["entry_controls"] & 0xC00 != 0,
+    ),
+    Disagreement(
+        "Bochs does not take the enabled-breakpoint bit alone for a pending debug exception",
+        "27.7.3",
+        lambda case: case.ours.startswith("X0 i80000301")
+        and case["guest_pending_debug_exceptions"] & 0x500F == 0,
+    ),
+    Disagreement(
+        "Bochs holds the preemption timer's exit back in the shadow of MOV SS",
+        "27.7.4",
+        lambda case: case.ours.startswith("X34") and case["guest_interruptibility_state"] & 2 != 0,
+    ),
+    Disagreement(
+        "Bochs does not keep all access rights of segment registers",
+        "28.3.2",
+        lambda case: _but_for(case, *_RIGHTS),
+    ),
+    Disagreement(
+        "Bochs clears RF in faults that come of delivering an event of software",
+        "28.3.3",
+        _fault_while_delivering_program_event,
+    ),
+    Disagreement(
+        "the bases of FS and GS after they were made null on the way out of virtual-8086 mode are not defined",
+        "21.3.1",
+        lambda case: case["guest_rflags"] >> 17 & 1 != 0 and _but_for(case, "guest_fs_base", "guest_gs_base"),
+    ),
+)
+
+
+def decided(case: Case) -> Disagreement | None:
+    """The known disagreement that the case is one of."""
+    return next((row for row in TABLE if row.covers(case)), None)
