@@ -2,7 +2,8 @@
 
 Bochs boots from a CD only, so the image goes into a GRUB ISO made for the run. It is started headless: the
 display is a VNC server that nobody looks at, the internal debugger only gets the command to continue, and
-COM1 goes to a file, and what is written to port 0xE9 to its own output, among other messages. A guest ends the run by writing ``Shutdown`` to port 0x8900; Bochs has no isa-debug-exit.
+COM1 goes to a file. What is written to port 0xE9 comes out among Bochs's own messages. A guest ends the run
+by writing ``Shutdown`` to port 0x8900; Bochs has no isa-debug-exit.
 """
 
 from __future__ import annotations
@@ -73,8 +74,6 @@ class BochsRun:
 
     serial: str
     """All that the guest wrote to COM1, with plain newlines."""
-    output: str
-    """Bochs's standard output, and in it what the guest wrote to port 0xE9."""
     log: str
     """Bochs's own messages. They name the check that failed when a VM entry does."""
     powered_off: bool
@@ -83,6 +82,8 @@ class BochsRun:
     """The run was ended by its time limit."""
     cpu_seconds: float
     """CPU time, user and system, of Bochs from power-on to its end, firmware and GRUB included."""
+    output: str = ""
+    """Bochs's standard output, and in it what the guest wrote to port 0xE9."""
 
     @property
     def value(self) -> int | None:

@@ -32,7 +32,7 @@ static u64 baseline[MOST_FIELDS];
 static bool exists[MOST_FIELDS];
 static bool launched;
 
-static const u32 shown_leaves[][2] = {{0, 0}, {1, 0}, {7, 0}, {0xd, 0}, {0xd, 1}, {0x80000000, 0}, {0x80000001, 0},
+static const u32 shown_leaves[][2] = {{0, 0}, {1, 0}, {7, 0}, {0xa, 0}, {0xd, 0}, {0xd, 1}, {0x80000000, 0}, {0x80000001, 0},
 	{0x80000007, 0}, {0x80000008, 0}};
 
 /* What a profile of this processor takes. */

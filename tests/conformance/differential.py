@@ -4,9 +4,9 @@
     tests/conformance/differential.py                        1000 cases in each setup
     tests/conformance/differential.py --count 100000 --seed 7 long pae-ept
 
-Both machines run the same cases, ours with a profile made of Bochs's capability MSRs and CPUID leaves. Lines that
-differ are looked up in disagreements.py, where each known disagreement stands with the section of the SDM that
-decides it; the status is 1 where one is not there.
+Both machines run the same cases, ours with a profile made of Bochs's capability MSRs and CPUID leaves. Lines
+that differ are looked up in disagreements.py, where each known disagreement stands with the section of the
+SDM that decides it; the status is 1 where one is not there.
 """
 
 from __future__ import annotations
@@ -124,15 +124,18 @@ def run_there(setup: str, seed: int, count: int, start: int = 0) -> tuple[Output
     return whole, seconds
 
 
-def run_here(
-    setup: str, seed: int, count: int, profile_file: Path, start: int = 0
-) -> tuple[Output, float]:
+def run_here(setup: str, seed: int, count: int, profile_file: Path, start: int = 0) -> tuple[Output, float]:
     """Our lines, and the time of the clock that they took."""
     with tempfile.TemporaryDirectory(prefix="gdbvmx-mutate-") as directory:
         console = Path(directory) / "console.txt"
         command = [sys.executable, "-m", "gdbvmx", "run", str(IMAGE), "--memory", "64M"]
         command += ["--append", words(setup, seed, start, count), "--cpu", str(profile_file)]
-        command += ["--debugcon", str(console), "--timeout", str(_SECONDS_TO_BOOT + _SECONDS_PER_CASE * count)]
+        command += [
+            "--debugcon",
+            str(console),
+            "--timeout",
+            str(_SECONDS_TO_BOOT + _SECONDS_PER_CASE * count),
+        ]
         begun = time.monotonic()
         done = subprocess.run(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
@@ -217,8 +220,9 @@ def main() -> int:
         result = compare(setup, arguments.seed, arguments.count, arguments.start)
         undecided += len(result.undecided)
         print(
-            f"{setup}: {result.cases} cases, {len(result.undecided)} undecided, {result.missing} at which Bochs"
-            f" ended; {result.cases / result.seconds_here:.0f} cases a second here,"
+            f"{setup}: {result.cases} cases, {len(result.undecided)} undecided,"
+            f" {result.missing} at which Bochs ended;"
+            f" {result.cases / result.seconds_here:.0f} cases a second here,"
             f" {result.cases / result.seconds_there:.0f} a CPU-second there",
             flush=True,
         )

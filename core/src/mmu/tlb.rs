@@ -336,3 +336,75 @@ impl Tlb {
         self.entries.fill(Entry::default());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VPID: Space = Space {
+        vpid: 1,
+        pcid: 0,
+        root: 0x1000,
+        keys: 0,
+        ept_root: 0,
+        guest: true,
+        paging: 0,
+    };
+
+    fn with_page(linear: u64, page_bytes: u64) -> Tlb {
+        let mut tlb = Tlb::new();
+        tlb.enter(VPID);
+        fill(&mut tlb, linear, page_bytes);
+        tlb
+    }
+
+    fn fill(tlb: &mut Tlb, linear: u64, page_bytes: u64) {
+        let filled = Filled {
+            read: true,
+            write: true,
+            fetch: true,
+            ram: 0x5000,
+            page_bytes,
+        };
+        tlb.fill(linear, Privilege::Supervisor, filled);
+    }
+
+    fn holds(tlb: &Tlb, linear: u64) -> bool {
+        tlb.entry(linear, tlb.context).read == linear & PAGE_MASK | tlb.context
+    }
+
+    #[test]
+    fn forgetting_a_page_keeps_others_and_other_vpids() {
+        let mut tlb = with_page(0x40_0000, PAGE);
+        fill(&mut tlb, 0x40_1000, PAGE);
+        tlb.forget_page(0x40_0123, |space| space.vpid == 2);
+        assert!(holds(&tlb, 0x40_0000));
+        tlb.forget_page(0x40_0123, |space| space.vpid == 1);
+        assert!(!holds(&tlb, 0x40_0000) && holds(&tlb, 0x40_1000));
+    }
+
+    #[test]
+    fn a_large_page_is_forgotten_with_all_its_parts() {
+        for (bytes, parts) in [(1 << 21, 3), (1 << 22, 100), (1 << 30, 3)] {
+            let mut tlb = with_page(0x8000_0000, bytes);
+            for part in 0..parts {
+                fill(&mut tlb, 0x8000_0000 + part * PAGE, bytes);
+            }
+            fill(&mut tlb, 0x4000_0000, PAGE);
+            tlb.forget_page(0x8000_0000 + bytes - 1, |_| true);
+            assert!((0..parts).all(|part| !holds(&tlb, 0x8000_0000 + part * PAGE)));
+            assert!(holds(&tlb, 0x4000_0000) || parts > MOST_PARTS as u64);
+        }
+    }
+
+    #[test]
+    fn links_hold_until_a_page_of_code_is_forgotten() {
+        let mut tlb = with_page(0x40_0000, PAGE);
+        tlb.note_fetch(0x40_0000);
+        let links = tlb.unique_context();
+        tlb.forget_page(0x40_1000, |_| true);
+        assert_eq!(tlb.unique_context(), links);
+        tlb.forget_page(0x40_0000, |_| true);
+        assert_ne!(tlb.unique_context(), links);
+    }
+}
