@@ -341,19 +341,13 @@ impl Tlb {
 mod tests {
     use super::*;
 
-    const VPID: Space = Space {
-        vpid: 1,
-        pcid: 0,
-        root: 0x1000,
-        keys: 0,
-        ept_root: 0,
-        guest: true,
-        paging: 0,
-    };
-
     fn with_page(linear: u64, page_bytes: u64) -> Tlb {
         let mut tlb = Tlb::new();
-        tlb.enter(VPID);
+        tlb.enter(Space {
+            vpid: 1,
+            guest: true,
+            ..Space::default()
+        });
         fill(&mut tlb, linear, page_bytes);
         tlb
     }
