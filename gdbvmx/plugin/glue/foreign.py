@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import gdb
 
@@ -12,6 +15,8 @@ from ..target.foreign.forcing import Forcing
 from ..target.foreign.stub import Send, Stub
 
 _PARAMETER = "vmx-borrow"
+# How long QEMU may take to write its state: looks at it, and the seconds between two.
+_POLLS, _POLL = 300, 0.1
 
 
 class _Borrow(gdb.Parameter):
@@ -47,6 +52,20 @@ class _Gdb:
             return gdb.execute(f"monitor {command}", to_string=True) or ""
         except gdb.error:
             return ""
+
+    def migration_stream(self) -> bytes | None:
+        # QEMU writes the file: that works where it runs beside gdb.
+        with tempfile.TemporaryDirectory(prefix="gdbvmx-") as directory:
+            path = Path(directory, "stream")
+            self.monitor(f'migrate -d "exec:cat >{path}"')
+            for _ in range(_POLLS):
+                state = self.monitor("info migrate")
+                if "completed" in state:
+                    break
+                if "failed" in state:
+                    return None
+                time.sleep(_POLL)
+            return path.read_bytes() if path.exists() else None
 
 
 def register() -> None:

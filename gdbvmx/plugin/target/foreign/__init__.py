@@ -11,6 +11,7 @@ from typing import Any, Callable, Protocol
 
 from .. import TargetError
 from .borrow import Borrower
+from .nested_state import NestedState, parse
 from .stub import Stub
 
 try:
@@ -22,6 +23,7 @@ try:
 except ImportError as error:  # gdb's Python cannot load the core: what needs no rules still works
     CORE_PROBLEM = f"gdb's Python cannot load gdbvmx's core ({error})"
 
+_QEMU_KVM = "QEMU with KVM"
 _MSR_BASIC = 0x480
 _PAGING = ("cr0", "cr3", "cr4", "efer")
 
@@ -37,6 +39,9 @@ class Debugger(Protocol):
 
     def monitor(self, command: str) -> str:
         """What the stub's monitor prints; empty if it has none."""
+
+    def migration_stream(self) -> bytes | None:
+        """QEMU's migration stream, of a machine that stands still; None where it cannot be had."""
 
 
 class Events(Protocol):
@@ -59,6 +64,8 @@ class _Seen:
     """What was read since the machine last ran."""
 
     fields: dict[str, int] = field(default_factory=dict)
+    whole: bool = False
+    """All fields that there are."""
 
 
 class ForeignTarget:
@@ -120,8 +127,10 @@ class ForeignTarget:
     # The VMCS.
 
     def profile(self) -> Any:
-        """The processor's own capabilities, by RDMSR; those of gdbvmx's where they cannot be read."""
+        """The processor's own capabilities, by RDMSR; gdbvmx's while they cannot be read."""
         if self._profile is None:
+            if self._no_root() or self._borrower.refusal():
+                return self._builtin()
             msrs = dict(self._capability_msrs())
             self._profile = self._builtin().with_changes("the target", msrs, {})[0]
         return self._profile
@@ -197,20 +206,43 @@ class ForeignTarget:
 
         `known`: that the processor is in root operation is known.
         """
-        names = list(wanted) if wanted is not None else [row["name"] for row in self._known_fields()]
-        missing = [name for name in names if name not in self._seen.fields]
-        if missing:
-            borrower = self._borrower if known else self.borrowed()
-            rows = {row["name"]: row for row in _core.fields()}
-            encodings = [rows[name]["encoding"] for name in missing]
-            self._seen.fields.update(zip(missing, borrower.read_fields(encodings)))
-        return {name: self._seen.fields[name] for name in names}
+        seen = self._seen
+        if wanted is None and seen.whole:
+            return dict(seen.fields)
+        if wanted is None or any(name not in seen.fields for name in wanted):
+            self._read(wanted, known)
+        return {name: seen.fields[name] for name in (seen.fields if wanted is None else wanted)}
 
-    def _known_fields(self) -> Sequence[Mapping[str, Any]]:
-        self.borrowed()
+    def _read(self, wanted: Sequence[str] | None, known: bool) -> None:
+        try:
+            borrower = self._borrower if known else self.borrowed()
+            names = self._field_names() if wanted is None else list(wanted)
+            rows = {row["name"]: row for row in _core.fields()}
+            values = borrower.read_fields([rows[name]["encoding"] for name in names])
+            found = dict(zip(names, values))
+        except TargetError:
+            state = self._nested_state()
+            if state is None:
+                raise
+            absent = [name for name in wanted or () if name not in state.fields]
+            if absent:
+                raise TargetError(f"KVM does not tell {', '.join(absent)} of a nested VMCS") from None
+            found = dict(state.fields)
+        self._seen.fields.update(found)
+        self._seen.whole = self._seen.whole or wanted is None
+
+    def _field_names(self) -> list[str]:
+        """The fields that the processor has, by its capabilities."""
         machine = _core.Machine(1 << 20, profile=self.profile())
         machine.adopt_vmcs(0, {})
-        return machine.vmcs()
+        return [row["name"] for row in machine.vmcs()]
+
+    def _nested_state(self) -> NestedState | None:
+        """What KVM holds of the VMCS; None where that cannot be had."""
+        if self.kind != _QEMU_KVM:
+            return None
+        stream = self._debugger.migration_stream()
+        return None if stream is None else parse(stream)
 
     def _mirror(self, last: str | None = None) -> Any:
         return Mirror(self.profile(), 0x1000, self.fields(), self._paging(), self._read_physical, last)
@@ -291,7 +323,7 @@ def _kind(stub: Stub, debugger: Debugger) -> str:
         return "an unknown stub"
     accelerator = debugger.monitor("info kvm")
     if "enabled" in accelerator:
-        return "QEMU with KVM"
+        return _QEMU_KVM
     if "disabled" in accelerator or "not compiled" in accelerator:
         return "QEMU with TCG"
     return "a stub that speaks QEMU's packets"
