@@ -1,4 +1,4 @@
-"""The command line, `gdbvmx COMMAND …`. A command is a module with `NAME`, `HELP`, `configure` and `run`."""
+"""The command line, `gdbvmx COMMAND …`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gdbvmx.trace.events import TraceError
 from gdbvmx.vmcsfile import VmcsFileError
 
 from . import bochs, caps, check, debug, gdb_init, qemu, run, trace
+from .commands import add_commands
 from .errors import CommandError, Status, say
 
 __all__ = ["main"]
@@ -38,17 +39,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="gdbvmx", description=gdbvmx.__doc__)
     parser.add_argument("--version", action="version", version=f"gdbvmx {gdbvmx.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        sub = commands.add_parser(
-            command.NAME,
-            help=command.HELP,
-            description=command.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        command.configure(sub)
-        sub.set_defaults(run=command.run)
+    add_commands(parser, "command", COMMANDS)
     return parser
 
 
@@ -68,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.rest = words[end + 1 :]
         if arguments.rest and not getattr(arguments, "takes_rest", False):
             raise CommandError(f"unexpected -- {' '.join(arguments.rest)}")
-        status: int = arguments.run(arguments)
+        status: int = arguments.run_command(arguments)
         sys.stdout.flush()
         return status
     except _UNUSABLE as error:

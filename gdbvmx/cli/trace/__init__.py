@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import argparse
 
+from gdbvmx.cli.commands import add_commands
+
 from . import diff, export, import_, record, report, show, stats
 
 NAME = "trace"
 HELP = "statistics, comparison, report, import and export of traces"
 
-# A verb is a module with `NAME`, `HELP`, `configure` and `run`, as a command is.
 VERBS = (stats, show, diff, export, report, record, import_)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in VERBS:
-        sub = verbs.add_parser(
-            verb.NAME,
-            help=verb.HELP,
-            description=verb.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        verb.configure(sub)
-        sub.set_defaults(verb=verb.run)
+    add_commands(parser, "verb", VERBS)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    status: int = arguments.verb(arguments)
+    status: int = arguments.run_verb(arguments)
     return status
