@@ -1,4 +1,4 @@
-"""Commands, and verbs of commands: modules with `NAME`, `HELP`, `configure` and `run`, and a docstring to show."""
+"""Commands, and verbs of commands: modules with `NAME`, `HELP`, `configure` and `run`."""
 
 from __future__ import annotations
 
