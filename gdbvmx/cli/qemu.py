@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gdbvmx.reference import bochs, kvm, qemu
 from gdbvmx.reference.inside import client, system
-from gdbvmx.reference.inside.keeper import Request
+from gdbvmx.reference.inside.request import Request
 
 from . import console, options
 from .errors import CommandError, Status, say

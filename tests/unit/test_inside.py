@@ -14,7 +14,7 @@ import pytest
 
 from gdbvmx.reference import medium
 from gdbvmx.reference.inside import cpio, packages, places, system
-from gdbvmx.reference.inside.keeper import Framing, Request
+from gdbvmx.reference.inside.request import Framing, Request
 
 
 def entries(archive: bytes) -> dict[str, tuple[int, bytes]]:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from . import places
-from .keeper import Request
+from .request import Request
 
 # A keeper that was told to end, or lost its client, has so long before it is killed.
 _END_SECONDS = 10
@@ -49,13 +49,18 @@ class Keeper:
     @classmethod
     def kept(cls) -> Self | None:
         """The keeper that was kept, or None."""
+        path = places.kept_socket()
         connection = socket.socket(socket.AF_UNIX)
         try:
-            connection.connect(str(places.kept_socket()))
+            connection.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)  # its keeper was killed
         except OSError:
-            connection.close()
-            return None
-        return cls(connection, None)
+            pass
+        else:
+            return cls(connection, None)
+        connection.close()
+        return None
 
     @classmethod
     def start(cls, medium: Path) -> Self:

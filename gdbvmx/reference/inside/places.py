@@ -40,5 +40,13 @@ def sweep() -> None:
     """Removes what keepers that were killed have left."""
     for path in runtime_directory().glob(f"{_PREFIX}*"):
         match = re.match(rf"{_PREFIX}(\d+)-", path.name)
-        if match and not Path(f"/proc/{match[1]}").exists():
+        if match and not _runs(int(match[1])):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process is there, and not only as a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
