@@ -1,5 +1,6 @@
 //! Model-specific registers.
 
+use super::insn::Insn;
 use super::{segment, Cpu};
 use crate::platform::Bus;
 use crate::vmx::cpuid_features::feature;
@@ -143,7 +144,7 @@ static ROWS: &[Row] = &[
         0x10,
         0x10,
         "IA32_TIME_STAMP_COUNTER",
-        |cpu, bus, _| Some(cpu.visible_tsc(bus)),
+        |cpu, bus, _| Some(cpu.visible_tsc(bus.clock)),
         |cpu, bus, _, value| {
             let adjust = value.wrapping_sub(bus.clock);
             cpu.set_tsc_adjust(bus, adjust);
@@ -420,9 +421,15 @@ impl Cpu {
         bus.clock.wrapping_add(self.msr.tsc_adjust)
     }
 
-    /// The time-stamp counter as the running program reads it.
-    pub fn visible_tsc(&self, bus: &Bus) -> u64 {
-        intercept::guest_tsc(self, self.tsc(bus))
+    /// The clock at `insn`, wherever it is in its block.
+    pub fn clock_at(&self, insn: &Insn) -> u64 {
+        let before = if self.solo { 0 } else { insn.position as u64 };
+        self.clock_base.wrapping_add(self.icount).wrapping_add(before)
+    }
+
+    /// The time-stamp counter as the running program reads it, at a clock.
+    pub fn visible_tsc(&self, clock: u64) -> u64 {
+        intercept::guest_tsc(self, clock.wrapping_add(self.msr.tsc_adjust))
     }
 
     pub fn set_tsc_adjust(&mut self, bus: &mut Bus, adjust: u64) {

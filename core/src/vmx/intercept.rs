@@ -245,21 +245,21 @@ pub fn mwait(cpu: &mut Cpu, insn: &Insn, armed: bool) -> Done {
 }
 
 /// PAUSE exiting, PAUSE-loop exiting.
-pub fn pause(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+pub fn pause(cpu: &mut Cpu, insn: &Insn) -> Done {
     if under_primary(cpu, primary::PAUSE_EXITING) {
         let cause = Cause::Control(Word::Primary, primary::PAUSE_EXITING);
         return Err(exit(cpu, insn, reason::PAUSE, cause));
     }
     if cpu.cpl == 0 && under_secondary(cpu, secondary::PAUSE_LOOP_EXITING) {
-        return pause_in_loop(cpu, bus, insn);
+        return pause_in_loop(cpu, insn);
     }
     Ok(())
 }
 
 /// A loop is a run of PAUSEs no further than PLE_Gap apart; it exits once it is longer than PLE_Window (SDM vol. 3,
 /// 26.1.3).
-fn pause_in_loop(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
-    let now = bus.clock;
+fn pause_in_loop(cpu: &mut Cpu, insn: &Insn) -> Done {
+    let now = cpu.clock_at(insn);
     let (gap, window) = (cpu.vmx.get(field::PLE_GAP), cpu.vmx.get(field::PLE_WINDOW));
     let pauses = &mut cpu.vmx.pauses;
     match pauses {

@@ -35,20 +35,20 @@ fn check_time_stamp(cpu: &mut Cpu) -> Done {
     Ok(())
 }
 
-fn rdtsc(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+fn rdtsc(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
     check_time_stamp(cpu)?;
     intercept::plain(cpu, insn, Plain::Rdtsc)?;
-    cpu.set_halves(cpu.visible_tsc(bus));
+    cpu.set_halves(cpu.visible_tsc(cpu.clock_at(insn)));
     Ok(())
 }
 
-fn rdtscp(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+fn rdtscp(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
     if !intercept::offered(cpu, Optional::Rdtscp) {
         return Err(cpu.invalid_opcode());
     }
     check_time_stamp(cpu)?;
     intercept::plain(cpu, insn, Plain::Rdtscp)?;
-    cpu.set_halves(cpu.visible_tsc(bus));
+    cpu.set_halves(cpu.visible_tsc(cpu.clock_at(insn)));
     cpu.regs[RCX] = cpu.msr.tsc_aux & 0xffff_ffff;
     Ok(())
 }
@@ -98,8 +98,8 @@ fn wrmsr(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
 
 pub static ROWS: Group = &[
     (Mn::Cpuid, |_| Some(cpuid), Flow::Next),
-    (Mn::Rdtsc, |_| Some(rdtsc), Flow::Alone),
-    (Mn::Rdtscp, |_| Some(rdtscp), Flow::Alone),
+    (Mn::Rdtsc, |_| Some(rdtsc), Flow::Next),
+    (Mn::Rdtscp, |_| Some(rdtscp), Flow::Next),
     (Mn::Rdpid, |_| Some(rdpid), Flow::Next),
     (Mn::Rdpmc, |_| Some(rdpmc), Flow::Next),
     (Mn::Rdmsr, |_| Some(rdmsr), Flow::Alone),

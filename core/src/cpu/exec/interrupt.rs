@@ -107,8 +107,8 @@ fn hlt(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
     Ok(())
 }
 
-fn pause(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
-    intercept::pause(cpu, bus, insn)
+fn pause(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
+    intercept::pause(cpu, insn)
 }
 
 pub static ROWS: Group = &[
@@ -120,5 +120,5 @@ pub static ROWS: Group = &[
     (Mn::Cli, |_| Some(cli), Flow::Next),
     (Mn::Sti, |_| Some(sti), Flow::Alone),
     (Mn::Hlt, |_| Some(hlt), Flow::Alone),
-    (Mn::Pause, |_| Some(pause), Flow::Alone),
+    (Mn::Pause, |_| Some(pause), Flow::Next),
 ];
