@@ -12,7 +12,7 @@ pub const BASE_ENABLE: u64 = 1 << 11;
 pub const DEFAULT_BASE: u64 = 0xFEE0_0000;
 
 /// An integrated APIC with 7 local vectors that can suppress EOI broadcasts.
-pub const VERSION: u32 = 0x15 | 6 << 16 | 1 << 24;
+pub const VERSION: u32 = 0x14 | 6 << 16 | 1 << 24;
 const LDR_CLUSTER_MODEL: u32 = 0x0FFF_FFFF;
 
 const SVR_ENABLE: u32 = 1 << 8;
