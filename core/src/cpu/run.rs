@@ -355,6 +355,7 @@ fn take_signals(cpu: &mut Cpu, bus: &mut Bus) -> Result<bool, Stop> {
         }
         bus.signals[cpu.id].init = false;
         bus.init_lapic(cpu.id);
+        bus.debug.holders.release_all(cpu.id);
         cpu.init();
         return Ok(true);
     }

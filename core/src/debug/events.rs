@@ -43,6 +43,8 @@ pub enum EventKind {
     Vmxoff,
     Vmclear,
     Vmptrld,
+    /// VMPTRLD of a VMCS that is active on another processor, whose number is the event's qualification.
+    VmcsActiveElsewhere,
     TripleFault,
     VmxAbort,
 }
@@ -61,6 +63,7 @@ impl EventKind {
             EventKind::Vmxoff => "vmxoff",
             EventKind::Vmclear => "vmclear",
             EventKind::Vmptrld => "vmptrld",
+            EventKind::VmcsActiveElsewhere => "vmcs_active_elsewhere",
             EventKind::TripleFault => "triple_fault",
             EventKind::VmxAbort => "vmx_abort",
         }

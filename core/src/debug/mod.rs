@@ -4,6 +4,7 @@
 pub mod breakpoints;
 pub mod catch;
 pub mod events;
+pub mod holders;
 pub mod registers;
 pub mod walk;
 pub mod worlds;
@@ -11,6 +12,7 @@ pub mod worlds;
 use breakpoints::{Breakpoints, Watches};
 use catch::Catches;
 use events::EventRing;
+use holders::Holders;
 
 #[derive(Clone, Default)]
 pub struct Debug {
@@ -18,4 +20,5 @@ pub struct Debug {
     pub watches: Watches,
     pub catches: Catches,
     pub events: EventRing,
+    pub holders: Holders,
 }

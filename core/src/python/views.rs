@@ -262,6 +262,8 @@ pub struct VmxInfo {
     launched: Option<bool>,
     /// Every VMCS that the processor holds.
     active: Vec<u64>,
+    /// Other processors on which the current VMCS is active.
+    also_active_on: Vec<usize>,
     /// A line each; `None` if there was none.
     last_exit: Option<String>,
     last_failure: Option<String>,
@@ -280,6 +282,9 @@ impl VmxInfo {
             current: vmx.current().map(|vmcs| vmcs.address),
             launched: vmx.current().map(|vmcs| vmcs.launched),
             active: vmx.active.iter().map(|vmcs| vmcs.address).collect(),
+            also_active_on: vmx.current().map_or_else(Vec::new, |vmcs| {
+                bus.debug.holders.others(cpu.id, vmcs.address).collect()
+            }),
             last_exit: explain::last_exit(cpu).map(|exit| exit.headline),
             last_failure: explain::last_failure(cpu, bus).map(|failure| failure.headline),
         }

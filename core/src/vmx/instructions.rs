@@ -200,6 +200,7 @@ fn vmxoff(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     for vmcs in std::mem::take(&mut cpu.vmx.active) {
         write_back(bus, &vmcs);
     }
+    bus.debug.holders.release_all(cpu.id);
     cpu.vmx.current = None;
     let region = cpu.vmx.vmxon.take();
     note(cpu, bus, EventKind::Vmxoff, region);
@@ -242,6 +243,7 @@ fn vmclear(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
         return fail(cpu, bus, insn, NAME, error::VMCLEAR_VMXON_POINTER, reason);
     }
     let active = cpu.vmx.deactivate(address);
+    bus.debug.holders.release(cpu.id, address);
     let mut vmcs = active.unwrap_or_else(|| read_region(bus, address));
     vmcs.launched = false;
     write_back(bus, &vmcs);
@@ -276,11 +278,29 @@ fn vmptrld(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     if !cpu.vmx.make_current(address) {
         if let Some(evicted) = cpu.vmx.activate(read_region(bus, address)) {
             write_back(bus, &evicted);
+            bus.debug.holders.release(cpu.id, evicted.address);
         }
+        bus.debug.holders.hold(cpu.id, address);
     }
     note(cpu, bus, EventKind::Vmptrld, Some(address));
+    note_other_holder(cpu, bus, address);
     succeed(cpu);
     Err(Stop::Sync)
+}
+
+/// The current VMCS is active on another processor too: what either finds in its region is old.
+fn note_other_holder(cpu: &Cpu, bus: &mut Bus, address: u64) {
+    let Some(other) = bus.debug.holders.others(cpu.id, address).next() else {
+        return;
+    };
+    bus.debug.events.push(Event {
+        icount: bus.clock,
+        vcpu: cpu.id as u32,
+        kind: EventKind::VmcsActiveElsewhere,
+        vmcs: Some(address),
+        qualification: Some(other as u64),
+        ..Event::default()
+    });
 }
 
 pub(super) fn shadowing_offered(cpu: &Cpu) -> bool {

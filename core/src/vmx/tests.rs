@@ -49,7 +49,7 @@ impl Bench {
     pub(super) fn new() -> Bench {
         let mut bench = Bench {
             cpu: Cpu::new(0, Arc::default()),
-            bus: Bus::new(4 << 20, 1),
+            bus: Bus::new(4 << 20, 2),
             code: CodeCache::default(),
         };
         for (address, entry) in [
@@ -723,4 +723,38 @@ fn an_mwait_exit_tells_whether_a_line_is_monitored() {
         assert_eq!(bench.launch(), reason::MWAIT as u64);
         assert_eq!(bench.get(field::EXIT_QUALIFICATION), armed);
     }
+}
+
+#[test]
+fn a_vmcs_active_on_two_processors_is_noted() {
+    const REGION: u64 = 0x1_4000;
+    let mut bench = Bench::with_guest(CPUID);
+    let events = |bench: &Bench| {
+        let kinds = bench.bus.debug.events.since(0).map(|event| event.kind);
+        kinds
+            .filter(|kind| *kind == EventKind::VmcsActiveElsewhere)
+            .count()
+    };
+    let first = bench.cpu.clone();
+    bench.cpu.id = 1;
+    bench.cpu.vmx = Default::default();
+    bench.store(REGION, bench.cpu.profile.capabilities().revision() as u64);
+    bench.pointer(VMXON, REGION);
+    bench.pointer(VMPTRLD, VMCS);
+    assert_eq!((bench.status(), events(&bench)), (0, 1));
+    bench.execute(VMRESUME);
+    assert!(
+        bench.words().contains("active on vCPU 0 too"),
+        "{}",
+        bench.words()
+    );
+
+    // VMCLEAR on the first ends it.
+    let second = std::mem::replace(&mut bench.cpu, first);
+    bench.pointer(VMCLEAR, VMCS);
+    bench.cpu = second;
+    bench.pointer(VMPTRLD, VMCS);
+    bench.execute(VMRESUME);
+    assert_eq!(events(&bench), 1);
+    assert!(!bench.words().contains("vCPU 0"), "{}", bench.words());
 }

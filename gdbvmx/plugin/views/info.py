@@ -48,4 +48,7 @@ def _lines(vcpu: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _current(vcpu: Mapping[str, Any]) -> str:
     if vcpu["current"] is None:
         return "none"
-    return f"{vcpu['current']:#x} ({'launched' if vcpu['launched'] else 'clear'})"
+    text = f"{vcpu['current']:#x} ({'launched' if vcpu['launched'] else 'clear'})"
+    if others := vcpu.get("also_active_on"):
+        text += f"; active on vCPU {', '.join(map(str, others))} too, without VMCLEAR there"
+    return text

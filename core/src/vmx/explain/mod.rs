@@ -78,12 +78,30 @@ impl Explanation {
 /// The last failure or exit, whichever was later; `None` if there was neither.
 pub fn why(cpu: &Cpu, bus: &Bus) -> Option<Explanation> {
     let record = &cpu.vmx.record;
-    match (&record.failure, &record.exit) {
+    let explanation = match (&record.failure, &record.exit) {
         (None, None) => None,
         (Some(failure), Some((_, _, clock))) if failure.clock < *clock => exit::last(cpu),
         (Some(failure), _) => Some(failure_in_words(cpu, bus, failure)),
         (None, Some(_)) => exit::last(cpu),
+    };
+    match (explanation, held_elsewhere(cpu, bus)) {
+        (Some(explanation), Some(warning)) => Some(explanation.say(warning)),
+        (explanation, _) => explanation,
     }
+}
+
+/// The current VMCS is active on other processors too.
+fn held_elsewhere(cpu: &Cpu, bus: &Bus) -> Option<String> {
+    let vmcs = cpu.vmx.current()?.address;
+    let others = bus.debug.holders.others(cpu.id, vmcs);
+    let others: Vec<String> = others.map(|other| format!("vCPU {other}")).collect();
+    (!others.is_empty()).then(|| {
+        format!(
+            "VMCS {vmcs:#x} is active on {} too: each processor keeps the fields to itself, so that what this one read from \
+             the region may be old. A VMCS must be VMCLEARed on the one processor before VMPTRLD on another (25.11.1).",
+            others.join(", ")
+        )
+    })
 }
 
 /// The last failure: VMfail, failed entry, #UD or #GP of a VMX instruction, VMX abort, triple fault.
