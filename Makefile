@@ -5,7 +5,7 @@ PYTEST := $(VENV)/python -m pytest
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build guests test conformance lint format bench demo clean
+.PHONY: help setup build guests test conformance reference lint format bench demo clean
 
 help: ## list these verbs
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,6 +27,9 @@ conformance: build guests ## hold the core against the host processor and Bochs,
 	GDBVMX_ORACLE_CASES=4000000 cargo test --quiet --manifest-path core/Cargo.toml --test host -- --nocapture
 	$(VENV)/python tests/conformance/differential.py --count 100000
 	$(if $(KUT),$(VENV)/python scripts/kvm_unit_tests.py $(KUT)/x86,@echo "kvm-unit-tests: not run; KUT=DIR names a built tree")
+
+reference: build guests ## hold the machine against Bochs and QEMU with nested VT: tens of minutes
+	GDBVMX_ORACLE=all $(PYTEST) tests/reference tests/oracle
 
 lint: build ## formatting, lints and types of Rust and Python
 	cargo fmt --manifest-path core/Cargo.toml --check

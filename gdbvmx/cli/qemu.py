@@ -10,12 +10,15 @@ Exit status: as of `run`, but a triple fault is a reset to QEMU and KVM: 0.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
 from gdbvmx.reference import bochs, kvm, qemu
 from gdbvmx.reference.inside import client, system
 from gdbvmx.reference.inside.request import Request
+from gdbvmx.trace import kvmtext
+from gdbvmx.trace.events import TraceWriter
 
 from . import console, options
 from .errors import CommandError, Status, say
@@ -24,6 +27,9 @@ NAME = "qemu"
 HELP = "run an image in QEMU with nested VT"
 
 _MEGABYTE = 1 << 20
+# Of what was written, ftrace keeps what fits into its buffer.
+_COUNT = re.compile(r"^# entries-in-buffer/entries-written: (\d+)/(\d+)", re.MULTILINE)
+_TRACING_HERE = "here, gdbvmx trace record records through the stub, and gdbvmx trace import takes KVM's own"
 _ELSEWHERE = "Without hardware VT: --inside bochs; without VMX: --accel tcg"
 
 
@@ -36,6 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--stop", action="store_true", help="end the Bochs that was kept")
     add("--machine", metavar="TYPE", default="pc", help="QEMU's machine type [%(default)s]")
     add("--serial", metavar="stdio|FILE|none", default="stdio", help="the guest's COM1 [%(default)s]")
+    add(
+        "--trace",
+        metavar="FILE",
+        type=Path,
+        help="with --inside: record VM entries and exits, as KVM sees them",
+    )
     add("--timeout", metavar="SECONDS", type=options.seconds, help="end after that time, with status 124")
     options.add_server(parser)
 
@@ -59,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _run_inside(arguments)
     if arguments.keep:
         raise CommandError("--keep goes with --inside bochs")
+    if arguments.trace:
+        raise CommandError(f"--trace goes with --inside bochs; {_TRACING_HERE}")
     return _run_here(arguments)
 
 
@@ -87,8 +101,7 @@ def _run_here(arguments: argparse.Namespace) -> int:
         say(_listening(host, port, arguments.freeze))
     keys = arguments.serial == "stdio" and sys.stdin.isatty()
     outcome = qemu.run(program, guest, devices, keys=keys, timeout=arguments.timeout)
-    for line in outcome.complaint.splitlines():
-        say(line)
+    _tell(outcome.status, outcome.complaint)
     if outcome.status is None:
         say(f"stopped at the time limit of {arguments.timeout:g} s")
         return Status.LIMIT
@@ -122,6 +135,7 @@ def _run_inside(arguments: argparse.Namespace) -> int:
         machine=arguments.machine,
         gdb=arguments.gdb,
         freeze=arguments.freeze,
+        trace=arguments.trace is not None,
     )
 
     def listening(host: str, port: int) -> None:
@@ -146,9 +160,34 @@ def _run_inside(arguments: argparse.Namespace) -> int:
     if outcome is None:
         say(f"stopped at the time limit of {arguments.timeout:g} s")
         return Status.LIMIT
-    for line in outcome.complaint.splitlines():
-        say(line)
+    _tell(outcome.status, outcome.complaint)
+    if arguments.trace is not None:
+        _write_trace(arguments, outcome.trace)
     return outcome.status
+
+
+def _tell(status: int | None, complaint: str) -> None:
+    if refused := qemu.refusal(status, complaint):
+        raise CommandError(refused)
+    for line in complaint.splitlines():
+        say(line)
+
+
+def _write_trace(arguments: argparse.Namespace, text: str) -> None:
+    header = {
+        "cpu": "qemu kvm, inside bochs",
+        "clock": "nanoseconds",
+        "image": f"{arguments.image} {arguments.append}".strip(),
+        "memory": arguments.memory,
+        "cpus": arguments.cpus,
+    }
+    with TraceWriter(arguments.trace, header) as writer:
+        try:
+            writer.write(kvmtext.read(text.splitlines(), "nested").events)
+        except kvmtext.NoTrace:
+            say(f"{arguments.trace}: the image entered no guest")
+        if (count := _COUNT.search(text)) and (lost := int(count[2]) - int(count[1])):
+            say(f"{arguments.trace}: the oldest {lost} of {count[2]} events are lost")
 
 
 def _keeper() -> client.Keeper:

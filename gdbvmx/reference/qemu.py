@@ -122,6 +122,12 @@ def run(program: Path, guest: Guest, devices: Sequence[str], *, keys: bool, time
     return Outcome(status, _TRIPLE_FAULT in logged, complaint)
 
 
+def refusal(status: int | None, complaint: str) -> str | None:
+    """Why QEMU did not run the image. Its status is 1 then, which a guest can cause too, but in silence."""
+    errors = [line for line in complaint.splitlines() if line.strip() and "warning:" not in line]
+    return errors[-1] if status == 1 and errors else None
+
+
 def _quoted(value: str) -> str:
     """A value for a list of QEMU's options, where a comma is written twice."""
     return value.replace(",", ",,")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,39 @@ def test_time_limit(gdbvmx, bench):
     result = gdbvmx("qemu", bench, "--accel", "tcg", "--append", endless, "--timeout", "1")
     assert result.returncode == 124
     assert "stopped at the time limit of 1 s" in result.stderr
+
+
+@needs_qemu
+def test_gdb_attaches(minivisor):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ["qemu", minivisor, "--accel", "tcg", "--serial", "none", "--gdb", str(port), "--freeze"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "gdbvmx", *words], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while (
+            f"gdb: target remote 127.0.0.1:{port} (the machine waits for it)" not in process.stderr.readline()
+        ):
+            assert process.poll() is None
+        commands = (f"target remote :{port}", "break lib_main", "continue", "bt", "kill")
+        given = [word for command in commands for word in ("-ex", command)]
+        gdb = subprocess.run(
+            ["gdb", "-nx", "-q", "-batch", "-ex", "set tcp auto-retry on", *given, minivisor],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert process.wait(60) == 0
+    assert "#0  lib_main" in gdb.stdout, gdb.stderr
+
+
+@needs_qemu
+def test_what_qemu_refuses_is_no_status_of_the_guest(gdbvmx, minivisor):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = gdbvmx("qemu", minivisor, "--accel", "tcg", "--gdb", taken.getsockname()[1])
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Address already in use" in result.stderr.splitlines()[-1]
 
 
 @needs_qemu

@@ -46,7 +46,11 @@ def main() -> None:
     if how == "hang":
         time.sleep(3600)
     control.sendall(b"gdbvmx: ready\n")
+    (work / "tracing" / "events" / "kvm" / "kvm_nested_vmexit").mkdir(parents=True)
+    recorded = Path(__file__).with_name("kvm-trace.txt")  # of minivisor, in a real Bochs
     places = {
+        "cat /sys/kernel/tracing/trace": f"cat {recorded}",
+        "/sys/kernel/tracing": str(work / "tracing"),
         "/dev/sdb": str(work / "disk"),
         "/run/": f"{work}/run-",
         "/dev/ttyS1": os.ttyname(slave),

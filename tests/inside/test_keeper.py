@@ -186,6 +186,18 @@ def test_an_interrupted_run_leaves_nothing(
     eventually(lambda: nothing_is_left(inside, pids), "all is gone")
 
 
+def test_a_boot_that_is_interrupted_is_not_kept(inside: Inside, bench: Path) -> None:
+    inside.environment["BOCHS_STAND_IN"] = "hang"
+    with inside.started(bench, "--keep") as process:
+        assert process.stderr is not None
+        while "Linux is up" not in process.stderr.readline():
+            assert process.poll() is None
+        pids = inside.pids()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    eventually(lambda: nothing_is_left(inside, pids), "all is gone")
+
+
 def test_a_keeper_that_is_killed_takes_bochs_with_it(inside: Inside, bench: Path) -> None:
     assert inside(bench, *SHORT, "--keep").returncode == 1
     (pid,) = inside.pids()
@@ -229,10 +241,10 @@ def test_gdb_reaches_the_stub(inside: Inside, bench: Path) -> None:
 def test_a_port_that_is_taken_is_told(inside: Inside, bench: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        result = inside(bench, "--gdb", port)
+        result = inside(bench, "--gdb", port, "--keep")
     assert result.returncode == 2
     assert result.stderr == f"gdbvmx: 127.0.0.1:{port}: Address already in use\n"
-    assert inside.files() == []
+    eventually(lambda: inside.files() == [], "the keeper, which has nothing to keep, ends")
 
 
 def test_only_one_image_at_a_time(inside: Inside, bench: Path, minivisor: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from gdbvmx.reference import medium
 from gdbvmx.reference.inside import cpio, packages, places, system
-from gdbvmx.reference.inside.request import Framing, Request
+from gdbvmx.reference.inside.request import End, Framing, Request
 
 
 def entries(archive: bytes) -> dict[str, tuple[int, bytes]]:
@@ -47,7 +47,7 @@ def test_the_archive_holds_files_and_the_directories_above_them(tmp_path: Path) 
     assert found["a/c"] == (stat.S_IFDIR | 0o755, b"")
 
 
-def fed(chunks: list[bytes]) -> tuple[bytes, tuple[int, str] | None]:
+def fed(chunks: list[bytes]) -> tuple[bytes, End | None]:
     framing = Framing("t0ken")
     output = b""
     end = None
@@ -62,9 +62,9 @@ def fed(chunks: list[bytes]) -> tuple[bytes, tuple[int, str] | None]:
 def test_the_guests_bytes_are_told_from_the_shells(step: int) -> None:
     complaint = base64.b64encode(b"qemu: warning\n")
     said = b"hello\x1e\x1et0ke\x1e \x1et0kenn\n"
-    stream = b"noise \x1e\n\x1et0ken\x1e" + said + b"\x1et0ken\x1e3 " + complaint + b"\n"
+    stream = b"noise \x1e\n\x1et0ken\x1e" + said + b"\x1et0ken\x1e3 77 " + complaint + b"\n"
     chunks = [stream[at : at + step] for at in range(0, len(stream), step)]
-    assert fed(chunks) == (said, (3, "qemu: warning"))
+    assert fed(chunks) == (said, End(3, "qemu: warning", 77))
 
 
 def test_output_is_passed_on_before_the_end() -> None:
@@ -76,7 +76,7 @@ def test_a_shell_that_tells_no_status_is_a_failure() -> None:
     output, end = fed([b"\x1et0ken\x1eout\x1et0ken\x1esh: not found\n"])
     assert output == b"out"
     assert end is not None
-    assert end[0] == -1
+    assert end.status == -1
 
 
 def test_the_command_quotes_what_the_user_gave() -> None:

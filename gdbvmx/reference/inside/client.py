@@ -31,10 +31,12 @@ class InsideError(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """QEMU's exit status, and what it wrote to standard error."""
+    """QEMU's exit status, what it wrote to standard error, and what was traced."""
 
     status: int
     complaint: str
+    trace: str
+    """The text of KVM's tracepoints, if the request wanted it."""
 
 
 class Keeper:
@@ -129,6 +131,7 @@ class Keeper:
         self._tell(run=dataclasses.asdict(request))
         self._keys = [] if keys is None else [keys]
         deadline = None
+        traced = b""
         while True:
             for said in self._messages(deadline):
                 match said:
@@ -140,10 +143,14 @@ class Keeper:
                         deadline = None if timeout is None else time.monotonic() + timeout
                     case {"serial": data}:
                         serial(base64.b64decode(data))
+                    case {"trace": data}:
+                        traced += base64.b64decode(data)
                     case {"error": text}:
                         raise InsideError(text)
+                    case {"end": status} if status < 0:
+                        raise InsideError(said["complaint"])
                     case {"end": status}:
-                        return Outcome(status, said.get("complaint", ""))
+                        return Outcome(status, said["complaint"], traced.decode(errors="replace"))
             if deadline is not None and time.monotonic() >= deadline:
                 return None
 

@@ -2,9 +2,10 @@
 
 It speaks lines of JSON with its clients, over the socket that it is started with and, if it is to be kept,
 over one in the user's runtime directory. From a client: `run` (a `Request`), `input` (base64), `keep`,
-`stop`. To it: `say` (a line for the user), `serial` (base64), `gdb` (the port that waits), `started`, `end`
-(QEMU's exit status) or `error`. A client that goes away takes its image with it, and unless the keeper is
-kept, the keeper too. However it ends, Bochs and all files end with it.
+`stop`. To it: `say` (a line for the user), `serial` (base64), `gdb` (the port that waits), `started`, `trace`
+(base64, a piece of ftrace's text), `end` (QEMU's exit status) or `error`. A client that goes away takes its
+image with it, and unless the keeper is kept, the keeper too. However it ends, Bochs and all files end with
+it.
 """
 
 from __future__ import annotations
@@ -209,7 +210,9 @@ class Keeper:
         finally:
             self._stub.close()
             self._busy = None
-            if self._kept is not None:
+            if not self._booted:
+                self.ended.set()  # half a boot is of no use to the next client
+            elif self._kept is not None:
                 self._machine.pause()
 
     async def _boot(self, client: Client) -> None:
@@ -251,8 +254,9 @@ class Keeper:
                 if output:
                     client.tell(serial=base64.b64encode(output).decode())
                 if end is not None:
-                    status, complaint = end
-                    client.tell(end=status, complaint=complaint)
+                    for piece in self._machine.taken(end.traced):
+                        client.tell(trace=base64.b64encode(piece).decode())
+                    client.tell(end=end.status, complaint=end.complaint)
                     return
         except Gone:
             await self._quit(framing)

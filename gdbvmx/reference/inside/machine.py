@@ -7,7 +7,7 @@ import io
 import os
 import signal
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from gdbvmx.reference.child import die_with_parent
 
 MEMORY_MB = 1024
 _DISK_BYTES = 256 << 20
+_PIECE_BYTES = 32 << 10
 
 # The model's features decide what KVM offers; this one has no CPUID leaf 15H, by which Linux would take the
 # TSC to run at 3.5 GHz, though Bochs counts instructions (`ips` a second).
@@ -163,6 +164,13 @@ class Machine:
         with (self._work / "disk").open("r+b") as disk:
             disk.write(data)
         return len(data)
+
+    def taken(self, size: int) -> Iterator[bytes]:
+        """The first `size` bytes of the second disk, in pieces: what the machine has put there."""
+        with (self._work / "disk").open("rb") as disk:
+            while size > 0 and (piece := disk.read(min(size, _PIECE_BYTES))):
+                size -= len(piece)
+                yield piece
 
     def cpu_seconds(self) -> float:
         """The CPU time that Bochs has used, user and system."""

@@ -15,6 +15,19 @@ ESCAPE = b"\x01"
 QUIT = ESCAPE + b"x"
 
 _IMAGES = "/run/image"
+
+# KVM's tracepoints for what a hypervisor in it does, in a buffer of 16 MB; their text goes to the disk.
+_TRACING = "/sys/kernel/tracing"
+_TRACE_ON = (
+    f"echo 0 >{_TRACING}/tracing_on; echo 16384 >{_TRACING}/buffer_size_kb; echo >{_TRACING}/trace;"
+    f" for event in {_TRACING}/events/kvm/kvm_nested_*; do echo 1 >$event/enable; done;"
+    f" echo 1 >{_TRACING}/tracing_on;"
+)
+_TRACE_OFF = (
+    f"echo 0 >{_TRACING}/tracing_on; echo >{_TRACING}/set_event; cat {_TRACING}/trace >/run/trace;"
+    " dd if=/run/trace of=/dev/sdb bs=64k conv=fsync,notrunc 2>/dev/null; traced=$(wc -c </run/trace);"
+)
+
 _MARK = b"\x1e"
 
 
@@ -30,6 +43,7 @@ class Request:
     machine: str = "pc"
     gdb: tuple[str, int] | None = None
     freeze: bool = False
+    trace: bool = False
 
     def files(self) -> dict[str, Path]:
         """The files that go into the machine, by their names there: numbered, so that none hides another."""
@@ -58,13 +72,23 @@ class Request:
             devices += ["-S"]
         words = shlex.join([PROGRAM, *guest.arguments(devices)])
         mark = f"printf '\\036{token}\\036'"
+        before, after = (_TRACE_ON, _TRACE_OFF) if self.trace else ("", "")
         return (
             # Where QEMU ended before it was told to, what it was told is still on the line.
             f"\nrm -rf {_IMAGES}; mkdir {_IMAGES}; blockdev --flushbufs /dev/sdb;"
-            f" head -c {size} /dev/sdb | tar -x -C {_IMAGES};"
-            f" {mark}; {words} 2>/run/errors; status=$?;"
-            f" {mark}; printf '%d %s\\n' $status \"$(tail -c 1000 /run/errors | base64 | tr -d '\\n')\"\n"
+            f" head -c {size} /dev/sdb | tar -x -C {_IMAGES}; {before}"
+            f" {mark}; {words} 2>/run/errors; status=$?; {mark}; traced=0; {after}"
+            " printf '%d %d %s\\n' $status $traced \"$(tail -c 1000 /run/errors | base64 | tr -d '\\n')\"\n"
         )
+
+
+@dataclass(frozen=True)
+class End:
+    """QEMU's exit status, what it wrote to standard error, and how many bytes of trace lie on the disk."""
+
+    status: int
+    complaint: str
+    traced: int = 0
 
 
 class Framing:
@@ -75,8 +99,8 @@ class Framing:
         self._buffer = b""
         self._marks = 0
 
-    def feed(self, data: bytes) -> tuple[bytes, tuple[int, str] | None]:
-        """The guest's bytes in `data`, and at the end QEMU's exit status and what it complained about."""
+    def feed(self, data: bytes) -> tuple[bytes, End | None]:
+        """The guest's bytes in `data`, and what is told after them."""
         self._buffer += data
         output = b""
         while self._marks < 2:
@@ -95,7 +119,9 @@ class Framing:
             self._buffer = rest
         if b"\n" not in self._buffer:
             return output, None
-        match = re.match(rb"(\d+) (\S*)", self._buffer)
+        match = re.match(rb"(\d+) (\d+) (\S*)", self._buffer)
         if match is None:
-            return output, (-1, "the shell inside Bochs did not tell QEMU's status")
-        return output, (int(match[1]), base64.b64decode(match[2]).decode(errors="replace").strip())
+            said = self._buffer.decode(errors="replace").strip()
+            return output, End(-1, f"the shell inside Bochs did not tell QEMU's status: {said}")
+        complaint = base64.b64decode(match[3]).decode(errors="replace").strip()
+        return output, End(int(match[1]), complaint, int(match[2]))
