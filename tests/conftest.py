@@ -31,6 +31,11 @@ def brokenvisor() -> Path:
 
 
 @pytest.fixture(scope="session")
+def virtapic() -> Path:
+    return guest("virtapic")
+
+
+@pytest.fixture(scope="session")
 def bench() -> Path:
     return guest("bench")
 

@@ -94,6 +94,25 @@ static enum vmx_result vmptrld_wrong_revision(struct vm *vm)
 	return vmptrld(spare_region);
 }
 
+static enum vmx_result deliver_without_exiting(struct vm *vm)
+{
+	(void)vm;
+	vmwrite(PIN_BASED_CONTROLS, vmread(PIN_BASED_CONTROLS) & ~PIN_EXTERNAL_INTERRUPT_EXITING);
+	vmwrite(PRIMARY_CONTROLS, vmread(PRIMARY_CONTROLS) | PRIMARY_TPR_SHADOW);
+	vmwrite(SECONDARY_CONTROLS, vmread(SECONDARY_CONTROLS) | SECONDARY_INTERRUPT_DELIVERY);
+	vmwrite(VIRTUAL_APIC_ADDRESS, (u64)spare_region);
+	return VMX_SUCCEED;
+}
+
+static enum vmx_result apic_on_stack(struct vm *vm)
+{
+	u64 top = vmread(GUEST_RSP) - sizeof(u64) - GUEST_A_LINEAR;
+
+	vmwrite(SECONDARY_CONTROLS, vmread(SECONDARY_CONTROLS) | SECONDARY_APIC_ACCESSES);
+	vmwrite(APIC_ACCESS_ADDRESS, *ept_entry(vm->ept, top) & ~(PAGE_SIZE - 1));
+	return VMX_SUCCEED;
+}
+
 static enum vmx_result flags_result(bool cf, bool zf)
 {
 	return cf ? VMX_FAIL_INVALID : zf ? VMX_FAIL_VALID : VMX_SUCCEED;
@@ -296,6 +315,12 @@ const struct mistake mistakes[] = {
 	 FAIL(ENTRY_CONTROLS), .field = EPT_POINTER, .clear = EPTP_MEMORY_TYPE, .set = 2},
 	{"eptp-walk-length", "a page walk of length 1 in the EPT pointer",
 	 FAIL(ENTRY_CONTROLS), CLEAR(EPT_POINTER, EPTP_WALK_LENGTH)},
+	{"apic-registers", "APIC-register virtualization without a TPR shadow",
+	 FAIL(ENTRY_CONTROLS), SET(SECONDARY_CONTROLS, SECONDARY_APIC_REGISTERS)},
+	{"interrupt-delivery", "virtual-interrupt delivery without external-interrupt exiting",
+	 FAIL(ENTRY_CONTROLS), .make = deliver_without_exiting},
+	{"posted-interrupts", "posted interrupts without virtual-interrupt delivery",
+	 FAIL(ENTRY_CONTROLS), SET(PIN_BASED_CONTROLS, PIN_POSTED_INTERRUPTS)},
 	{"vpid-zero", "VPID 0 with VPIDs enabled",
 	 FAIL(ENTRY_CONTROLS), .make = zero_vpid},
 	{"entry-interruption-info", "injection of an event of type 1, which is reserved",
@@ -372,6 +397,8 @@ const struct mistake mistakes[] = {
 	 OUTCOME_ENTRY_FAILURE, EXIT_MSR_LOADING, .make = bad_entry_msr_load},
 
 	/* the entry succeeds, but */
+	{"apic-access-page", "the APIC-access page is the guest's stack",
+	 OUTCOME_VM_EXIT, EXIT_APIC_ACCESS, .make = apic_on_stack},
 	{"ept-empty", "nothing is mapped in the EPT",
 	 OUTCOME_VM_EXIT, EXIT_EPT_VIOLATION, .make = empty_ept},
 	{"ept-write-only", "an EPT entry allows writes but not reads",

@@ -44,6 +44,21 @@ minivisor: VMXOFF
 end: value 0
 """
 
+VIRTAPIC_SAYS = """\
+guest: interrupts are off
+guest: vector 0x31
+guest: interrupts are on
+guest: vector 0x41
+guest: they wait while the task priority is 0x50
+guest: vector 0x52
+host: the guest has ended vector 0x52
+guest: vector 0x41
+host: the guest wrote 0xc4500 at 0x300
+host: the guest reads at 0x390
+guest: current count 0x1234
+end: value 0
+"""
+
 
 def run(image: Path, command_line: str = "") -> tuple[str, int | None, str]:
     """How a run ended: the kind of stop, the status of an exit, and all text on COM1."""
@@ -56,6 +71,28 @@ def test_minivisor_says_what_it_says_on_bochs(minivisor: Path) -> None:
     kind, status, text = run(minivisor)
     assert text.endswith(MINIVISOR_SAYS)
     assert (kind, status) == ("exit", 1)
+
+
+def test_virtual_interrupts_are_delivered_and_ended(virtapic: Path) -> None:
+    kind, status, text = run(virtapic)
+    assert text == VIRTAPIC_SAYS
+    assert (kind, status) == ("exit", 1)
+
+
+def test_exits_of_the_virtual_apic_are_explained(virtapic: Path) -> None:
+    machine = Machine.boot(virtapic, memory=64 << 20)
+    machine.core.add_catch("exit")
+    said = []
+    while machine.run(LIMIT)["kind"] == "catch":
+        why = machine.core.why()
+        assert why is not None
+        said.append(" ".join(why["paragraphs"]))
+    for text, words in zip(
+        said,
+        ["bit 18 of eoi_exit_bitmap1", "interrupt command 0xc4500", "offset 0x390", "No control"],
+        strict=True,
+    ):
+        assert words in text
 
 
 @pytest.mark.parametrize("image", ["minivisor", "brokenvisor"])

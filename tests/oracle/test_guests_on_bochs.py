@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from gdbvmx.machine import Machine
 from gdbvmx.reference import bochs
 
 BUILD = Path(__file__).parents[2] / "guests" / "build"
@@ -88,6 +89,16 @@ def test_minivisor_runs_both_guests_to_their_end() -> None:
     assert "guest B: wrote the log page" in lines
     assert "minivisor: VMXOFF" in lines
     assert not run.complaints
+
+
+@needs_bochs
+def test_a_virtual_apic_does_the_same() -> None:
+    ours = Machine.boot(BUILD / "virtapic.elf", append="poweroff=shutdown", memory=64 << 20)
+    ours.run(100_000_000)
+    there = bochs.run(BUILD / "virtapic.elf", "poweroff=shutdown")
+    assert there.powered_off, there.serial
+    assert there.serial.splitlines() == ours.serial_text().splitlines()
+    assert "host: the guest has ended vector 0x52" in there.serial
 
 
 @needs_qemu
