@@ -22,6 +22,7 @@ import pytest
 
 from gdbvmx.reference import bochs, qemu
 from gdbvmx.reference.inside import system
+from gdbvmx.trace import events as trace
 
 needs_bochs = pytest.mark.skipif(
     bool(bochs.missing_packages()), reason=f"apt-get install {' '.join(bochs.missing_packages())}"
@@ -217,6 +218,20 @@ def test_a_bochs_that_ends_is_told(inside: Inside, bench: Path) -> None:
         "gdbvmx: Bochs ended: [HD    ] ata0-0: could not open hard drive image file"
     )
     assert inside.files() == []
+
+
+def test_a_trace_is_what_kvm_recorded(inside: Inside, minivisor: Path, tmp_path: Path) -> None:
+    """The stand-in hands out what KVM recorded of minivisor in a real Bochs: its start, and a later piece."""
+    recorded = tmp_path / "trace.jsonl"
+    result = inside(minivisor, "--trace", recorded)
+    assert result.returncode == 3, result.stderr
+    assert result.stderr.splitlines()[-1] == f"gdbvmx: {recorded}: the oldest 3 of 30 events are lost"
+    events = trace.read(recorded).events
+    assert [event.kind for event in events].count("entry") == 8
+    exits = [event for event in events if event.kind == "exit"]
+    assert [event.name for event in exits] == ["io-instruction"] * 6 + ["ept-violation"]
+    assert (exits[0].vmcs, exits[0].guest_rip, exits[0].qualification) == (0x124000, 0x40000010, 0x3F80000)
+    assert exits[-1].guest_rip == 0x400001B0
 
 
 def test_gdb_reaches_the_stub(inside: Inside, bench: Path) -> None:
