@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,17 @@ def gdbvmx():
         )
 
     return gdbvmx
+
+
+@pytest.fixture
+def assembled(tmp_path: Path) -> Callable[[str], Path]:
+    """Makes a Multiboot 1 image of 32-bit code, which runs in protected mode without paging."""
+
+    def assembled(code: str) -> Path:
+        source, linked, image = (tmp_path / f"image.{suffix}" for suffix in ("S", "o", "elf"))
+        source.write_text(f".globl _start\n.long 0x1badb002, 0, -0x1badb002\n_start: {code}\n")
+        subprocess.run(["as", "--32", "-o", linked, source], check=True)
+        subprocess.run(["ld", "-melf_i386", "-Ttext=0x100000", "-o", image, linked], check=True)
+        return image
+
+    return assembled

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
 import pytest
 
 from gdbvmx.reference import bochs
@@ -28,6 +36,32 @@ def test_time_limit(gdbvmx, bench):
     result = gdbvmx("bochs", bench, "--append", endless, "--timeout", "5", timeout=100)
     assert result.returncode == 124
     assert "stopped at the time limit of 5 s" in result.stderr
+
+
+@needs_bochs
+@pytest.mark.parametrize("traced", [False, True])
+def test_a_run_that_is_terminated_leaves_nothing(bench, tmp_path, traced):
+    places = {**os.environ, "TMPDIR": str(tmp_path)}
+    trace = ["--trace", tmp_path / "trace.jsonl"] if traced else []
+    words = ["bochs", bench, "--append", "part=alu n=1000000000000", *trace]
+    with subprocess.Popen([sys.executable, "-m", "gdbvmx", *words], env=places) as process:
+        while not processes_in(tmp_path):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+    assert processes_in(tmp_path) == []
+    assert [path.name for path in tmp_path.iterdir()] == (["trace.jsonl"] if traced else [])
+
+
+def processes_in(directory: Path) -> list[str]:
+    """Those whose working directory is below `directory`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if process.readlink().is_relative_to(directory):
+                found.append(process.parent.name)
+    return found
 
 
 def test_unusable_arguments(gdbvmx):

@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -48,8 +47,8 @@ def test_tcg_has_no_vmx_and_the_image_tells(gdbvmx, minivisor):
 
 
 @needs_qemu
-def test_a_triple_fault_is_told_from_a_reset(gdbvmx, tmp_path):
-    image = flat_image(tmp_path, b"\x0f\x01\x1d\x00\x00\x00\x00\x0f\x0b")  # lidt [0]; ud2
+def test_a_triple_fault_is_told_from_a_reset(gdbvmx, assembled):
+    image = assembled("lidt 0; ud2")
     result = gdbvmx("qemu", image, "--accel", "tcg")
     assert (result.returncode, result.stderr.splitlines()[-1]) == (
         4,
@@ -144,14 +143,3 @@ def test_no_qemu(gdbvmx, minivisor, tmp_path, monkeypatch):
 def test_unusable_arguments(gdbvmx, words, message):
     result = gdbvmx("qemu", *words)
     assert (result.returncode, result.stdout, result.stderr) == (2, "", f"gdbvmx: {message}\n")
-
-
-def flat_image(directory: Path, code: bytes) -> Path:
-    """A Multiboot 1 image of `code`, which is entered in 32-bit protected mode."""
-    source, image = directory / "image.S", directory / "image.elf"
-    source.write_text(
-        f".globl _start\n.long 0x1badb002, 0, -0x1badb002\n_start: .byte {','.join(map(str, code))}\n"
-    )
-    subprocess.run(["as", "--32", "-o", directory / "image.o", source], check=True)
-    subprocess.run(["ld", "-melf_i386", "-Ttext=0x100000", "-o", image, directory / "image.o"], check=True)
-    return image

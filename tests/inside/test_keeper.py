@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -71,11 +72,11 @@ class Inside:
         )
 
     @contextmanager
-    def started(self, *words: object) -> Iterator[subprocess.Popen[str]]:
+    def started(self, *words: object, stdin: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[str]]:
         with subprocess.Popen(
             self.command(*words),
             env=self.environment,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -217,6 +218,26 @@ def test_a_bochs_that_ends_is_told(inside: Inside, bench: Path) -> None:
     assert result.stderr.splitlines()[-1] == (
         "gdbvmx: Bochs ended: [HD    ] ata0-0: could not open hard drive image file"
     )
+    assert inside.files() == []
+
+
+def test_what_is_typed_reaches_the_guest(inside: Inside, assembled: Callable[[str], Path]) -> None:
+    echo = """
+        1: mov $0x3fd, %dx; in %dx, %al; test $1, %al; jz 1b
+        mov $0x3f8, %dx; in %dx, %al; out %al, %dx; cmp $'q', %al; jne 1b
+        mov $0xf4, %dx; xor %eax, %eax; out %eax, %dx
+    """
+    ours, its = pty.openpty()
+    with inside.started(assembled(echo), stdin=its) as process:
+        os.close(its)
+        assert process.stderr is not None
+        while "ready" not in process.stderr.readline():
+            assert process.poll() is None
+        os.write(ours, b"a\x01xb\rq")  # the escape of QEMU's console is a byte like others
+        assert process.wait(60) == 1
+        assert process.stdout is not None
+        assert process.stdout.buffer.read() == b"a\x01xb\rq"
+    os.close(ours)
     assert inside.files() == []
 
 

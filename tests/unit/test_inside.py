@@ -126,6 +126,7 @@ def program(tmp_path: Path) -> Path:
 
 
 def test_the_system_is_built_once(cache: Path, program: Path) -> None:
+    (cache / "building-killed" / "packages").mkdir(parents=True)
     said: list[str] = []
     iso = system.ensure(program, said.append)
     assert iso.is_file()

@@ -63,6 +63,7 @@ menuentry system {
 """
 
 _INIT = Path(__file__).with_name("init")
+_BUILDING = "building-"
 _MEDIUM, _MANIFEST, _LOCK = "system.iso", "manifest.json", "lock"
 
 Say = Callable[[str], None]
@@ -132,7 +133,9 @@ def _fault(cache: Path, made_from: str) -> str | None:
 
 def _build(cache: Path, qemu: Path, made_from: str, say: Say) -> None:
     packages.require()
-    with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as name:
+    for left in cache.glob(f"{_BUILDING}*"):
+        shutil.rmtree(left, ignore_errors=True)  # by one that was killed; nobody else builds now
+    with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=cache) as name:
         work = Path(name)
         fetched = work / "packages"
         fetched.mkdir()
@@ -182,8 +185,3 @@ def _only(directory: Path, pattern: str) -> Path:
     if len(found) != 1:
         raise packages.PackageError(f"{directory}: expected one {pattern}, found {len(found)}")
     return found[0]
-
-
-def remove() -> None:
-    """Removes the system from the cache."""
-    shutil.rmtree(directory(), ignore_errors=True)
