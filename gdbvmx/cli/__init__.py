@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import NoReturn
 
 import gdbvmx
@@ -17,13 +18,13 @@ from gdbvmx.profiles import ProfileError
 from gdbvmx.trace.events import TraceError
 from gdbvmx.vmcsfile import VmcsFileError
 
-from . import bochs, caps, check, debug, gdb_init, qemu, run, trace
 from .commands import add_commands
 from .errors import CommandError, Status, say
 
 __all__ = ["main"]
 
-COMMANDS: tuple[ModuleType, ...] = (run, debug, trace, check, caps, qemu, bochs, gdb_init)
+# Each is a module here, with `_` for `-`.
+COMMANDS = ("run", "debug", "trace", "check", "caps", "qemu", "bochs", "gdb-init")
 
 # What a user can get wrong; the text of each is the line to print.
 _UNUSABLE = (CommandError, ImageError, ProfileError, TraceError, VmcsFileError, _core.Error)
@@ -36,10 +37,13 @@ class _Parser(argparse.ArgumentParser):
         raise CommandError(f"{message} (see {self.prog} --help)")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser for `words`. Only the command that they begin with is imported: a run starts sooner so."""
     parser = _Parser(prog="gdbvmx", description=gdbvmx.__doc__)
     parser.add_argument("--version", action="version", version=f"gdbvmx {gdbvmx.__version__}")
-    add_commands(parser, "command", COMMANDS)
+    names = words[:1] if words and words[0] in COMMANDS else COMMANDS
+    modules = (importlib.import_module(f"{__name__}.{name.replace('-', '_')}") for name in names)
+    add_commands(parser, "command", modules)
     return parser
 
 
@@ -55,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     end = words.index("--") if "--" in words else len(words)
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        arguments = _parser().parse_args(words[:end])
+        arguments = _parser(words).parse_args(words[:end])
         arguments.rest = words[end + 1 :]
         if arguments.rest and not getattr(arguments, "takes_rest", False):
             raise CommandError(f"unexpected -- {' '.join(arguments.rest)}")

@@ -1,19 +1,29 @@
-"""The loadable segments of an ELF file for x86, by pyelftools."""
+"""The loadable segments and the notes of an ELF file for x86.
+
+Read here, for a library that reads all of ELF takes longer to import than a machine to start.
+"""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-from elftools.elf.elffile import ELFFile
-from elftools.elf.notes import iter_notes
 
 from .image import ImageError, Segment
 
 MAGIC = b"\x7fELF"
-_MACHINES = ("EM_386", "EM_X86_64")
-# More program headers than any kernel has; a damaged count must not become minutes of parsing.
+
+_CLASS_AT, _DATA_AT, _TYPE_AT = 4, 5, 16
+_LITTLE_ENDIAN = 1
+_CLASSES = {1: 32, 2: 64}
+_TYPES = {1: "ET_REL", 2: "ET_EXEC", 3: "ET_DYN", 4: "ET_CORE"}
+_MACHINES = {3: "EM_386", 62: "EM_X86_64"}
+_LOAD, _NOTE = 1, 4
+# By class: the header from e_type to e_phnum; a program header without its flags, which stand in different
+# places.
+_HEADER = {32: "<HHIIIIIHHH", 64: "<HHIQQQIHHH"}
+_PROGRAM_HEADER = {32: "<6I", 64: "<I4xQQQQQ"}
+# More program headers than any kernel has.
 _MOST_SEGMENTS = 4096
 
 
@@ -26,74 +36,107 @@ class ElfImage:
     segments: list[Segment]
 
 
+@dataclass(frozen=True)
+class _ProgramHeader:
+    """The fields of that name, less their `p_`."""
+
+    type: int
+    offset: int
+    vaddr: int
+    paddr: int
+    filesz: int
+    memsz: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.filesz
+
+
+@dataclass(frozen=True)
+class _File:
+    bits: int
+    type: int
+    entry: int
+    headers: Sequence[_ProgramHeader]
+
+
 def read(data: bytes) -> ElfImage:
     """Reads an ELF executable. Raises ImageError for a truncated, damaged or foreign one."""
-    try:
-        file = ELFFile(io.BytesIO(data))
-        return _read(file, data)
-    except ImageError:
-        raise
-    except Exception as error:  # on damaged input pyelftools raises nearly anything
-        detail = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"damaged or truncated ELF file of {len(data)} bytes: {detail}") from error
-
-
-def _read(file: ELFFile, data: bytes) -> ElfImage:
-    machine = file["e_machine"]
-    if machine not in _MACHINES or not file.little_endian:
-        raise ImageError(f"an ELF file for {machine}; expected {' or '.join(_MACHINES)}, little-endian")
-    if file["e_type"] != "ET_EXEC":
+    file = _read_headers(data)
+    if _TYPES.get(file.type) != "ET_EXEC":
         raise ImageError(
-            f"an ELF file of type {file['e_type']}; expected ET_EXEC, an executable with fixed addresses"
+            f"an ELF file of type {_TYPES.get(file.type, file.type)};"
+            " expected ET_EXEC, an executable with fixed addresses"
         )
-    if file["e_phnum"] > _MOST_SEGMENTS:
-        raise ImageError(f"damaged ELF file: {file['e_phnum']} program headers")
-    headers = list(_loadable(file))
-    segments = [_segment(number, header, data) for number, header in enumerate(headers)]
-    if not segments:
+    loadable = [header for header in file.headers if header.type == _LOAD and header.memsz > 0]
+    if not loadable:
         raise ImageError("an ELF file with no loadable segment (PT_LOAD)")
-    return ElfImage(file.elfclass, _physical_entry(file["e_entry"], headers), segments)
+    segments = [_segment(number, header, data) for number, header in enumerate(loadable)]
+    return ElfImage(file.bits, _physical_entry(file.entry, loadable), segments)
 
 
-def _loadable(file: ELFFile) -> Iterator[Mapping[str, int]]:
-    for segment in file.iter_segments():
-        if segment["p_type"] == "PT_LOAD" and segment["p_memsz"] > 0:
-            yield segment.header
+def find_note(data: bytes, owner: bytes, kind: int) -> bytes | None:
+    """The contents of the ELF note `kind` of `owner`; None if there is none, or `data` is no ELF file."""
+    try:
+        headers = _read_headers(data).headers
+    except ImageError:
+        return None
+    segments = (data[header.offset : header.end] for header in headers if header.type == _NOTE)
+    notes = (note for segment in segments for note in _notes(segment))
+    return next((contents for name, number, contents in notes if (name, number) == (owner, kind)), None)
 
 
-def _segment(number: int, header: Mapping[str, int], data: bytes) -> Segment:
-    offset, size = header["p_offset"], header["p_filesz"]
-    if offset + size > len(data):
+def _read_headers(data: bytes) -> _File:
+    try:
+        bits = _CLASSES[data[_CLASS_AT]]
+        kind, machine, _, entry, start, _, _, _, size, count = struct.unpack_from(
+            _HEADER[bits], data, _TYPE_AT
+        )
+        if machine not in _MACHINES or data[_DATA_AT] != _LITTLE_ENDIAN:
+            expected = " or ".join(f"{number} ({name})" for number, name in _MACHINES.items())
+            raise ImageError(f"an ELF file for machine {machine}; expected {expected}, little-endian")
+        if count > _MOST_SEGMENTS:
+            raise ImageError(f"damaged ELF file: {count} program headers")
+        layout = struct.Struct(_PROGRAM_HEADER[bits])
+        headers = [
+            _ProgramHeader(*layout.unpack_from(data, start + size * number)) for number in range(count)
+        ]
+    except (IndexError, KeyError, struct.error) as error:
+        raise ImageError(f"damaged or truncated ELF file of {len(data)} bytes") from error
+    return _File(bits, kind, entry, headers)
+
+
+def _segment(number: int, header: _ProgramHeader, data: bytes) -> Segment:
+    if header.end > len(data):
         raise ImageError(
-            f"truncated ELF file: segment {number} needs bytes {offset:#x}-{offset + size:#x},"
+            f"truncated ELF file: segment {number} needs bytes {header.offset:#x}-{header.end:#x},"
             f" the file ends at {len(data):#x}"
         )
-    if size > header["p_memsz"]:
+    if header.filesz > header.memsz:
         raise ImageError(
-            f"damaged ELF file: segment {number} has {size:#x} bytes in the file"
-            f" and {header['p_memsz']:#x} in memory"
+            f"damaged ELF file: segment {number} has {header.filesz:#x} bytes in the file"
+            f" and {header.memsz:#x} in memory"
         )
-    return Segment(header["p_paddr"], data[offset : offset + size], header["p_memsz"])
+    return Segment(header.paddr, data[header.offset : header.end], header.memsz)
 
 
-def _physical_entry(entry: int, headers: list[Mapping[str, int]]) -> int:
+def _physical_entry(entry: int, headers: Sequence[_ProgramHeader]) -> int:
     """The entry point is virtual in kernels linked high: translate it by the segment that holds it."""
     for header in headers:
-        if header["p_vaddr"] <= entry < header["p_vaddr"] + header["p_memsz"]:
-            return entry - header["p_vaddr"] + header["p_paddr"]
+        if header.vaddr <= entry < header.vaddr + header.memsz:
+            return entry - header.vaddr + header.paddr
     return entry
 
 
-def find_note(data: bytes, owner: str, kind: int) -> bytes | None:
-    """The contents of the ELF note `kind` of `owner`; None if there is none, or `data` is no ELF file."""
-    try:
-        file = ELFFile(io.BytesIO(data))
-        for segment in file.iter_segments("PT_NOTE"):
-            for note in iter_notes(file, segment["p_offset"], segment["p_filesz"]):
-                contents = note["n_descdata"]
-                complete = len(contents) == note["n_descsz"]
-                if complete and note["n_name"] == owner and int(note["n_type"]) == kind:
-                    return bytes(contents)
-    except Exception:  # on damaged input pyelftools raises nearly anything
-        return None
-    return None
+def _notes(segment: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+    """Owner, type and contents of each note in a segment, up to the first that does not fit."""
+    at = 0
+    while at + 12 <= len(segment):
+        name_size, size, kind = struct.unpack_from("<III", segment, at)
+        name_at = at + 12
+        contents_at = name_at + (name_size + 3) // 4 * 4
+        if contents_at + size > len(segment):
+            return
+        name = segment[name_at : name_at + name_size].rstrip(b"\0")
+        yield name, kind, segment[contents_at : contents_at + size]
+        at = contents_at + (size + 3) // 4 * 4

@@ -12,7 +12,7 @@ from .placement import ADDRESSABLE_END, PAGE, Placement, read_module
 
 NAME = "PVH"
 
-_NOTE_OWNER, _PHYS32_ENTRY = "Xen", 18
+_NOTE_OWNER, _PHYS32_ENTRY = b"Xen", 18
 
 # struct hvm_start_info
 _START_MAGIC = 0x336EC578
