@@ -156,6 +156,7 @@ class Keeper:
                     await self._keep()
                 elif "stop" in said:
                     self.ended.set()
+                    await asyncio.Event().wait()  # the end of the connection tells of the end of all
         except Gone:
             pass
         except MachineError as error:
