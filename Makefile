@@ -5,7 +5,7 @@ PYTEST := $(VENV)/python -m pytest
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build guests test conformance reference lint format bench demo clean
+.PHONY: help setup build guests test conformance reference lint format docs bench demo clean
 
 help: ## list these verbs
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -43,6 +43,9 @@ format: setup ## format all source
 	cargo fmt --manifest-path core/Cargo.toml
 	$(VENV)/ruff check --fix --quiet .
 	$(VENV)/ruff format --quiet .
+
+docs: setup ## write the documents that are made of the core's tables
+	GDBVMX_WRITE_DOCS=1 cargo test --quiet --manifest-path core/Cargo.toml --lib the_document_is_current
 
 bench: build guests ## measure speed, beside Debian's Bochs in the same run
 	$(VENV)/python scripts/bench.py

@@ -7,6 +7,15 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+
+def _shadow_stack(area: str) -> tuple[str, ...]:
+    return (
+        f"S_CET = {{{area}_ia32_s_cet}}",
+        f"SSP TABLE = {{{area}_ia32_interrupt_ssp_table_addr}}",
+        f"SSP = {{{area}_ssp}}",
+    )
+
+
 # KVM's dump was modelled on Xen's: sections with the same headings, lines with nearly the same words. A row
 # is a piece of a line, with the names of fields where their values stand; a piece that was read is taken out
 # of the line, so that `RSP =` is not looked for in `Sysenter RSP=`.
@@ -39,6 +48,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
         "DebugExceptions = {guest_pending_debug_exceptions}",
         "PerfGlobCtl = {guest_ia32_perf_global_ctrl}",
         "BndCfgS = {guest_ia32_bndcfgs}",
+        *_shadow_stack("guest"),
         "Interruptibility = {guest_interruptibility_state}",
         "ActivityState = {guest_activity_state}",
         "InterruptStatus = {guest_interrupt_status}",
@@ -58,6 +68,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
         "EFER = {host_ia32_efer}",
         "PAT = {host_ia32_pat}",
         "PerfGlobCtl = {host_ia32_perf_global_ctrl}",
+        *_shadow_stack("host"),
     ),
     "Control State": (
         "PinBased={pin_based_controls}",
@@ -87,6 +98,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
         "PLE Gap={ple_gap} Window={ple_window}",
         "Virtual processor ID = {virtual_processor_identifier}",
         "VMfunc controls = {vm_function_controls}",
+        *(f"target{number} = {{cr3_target_value{number}}}" for number in range(4)),
     ),
 }
 _HEADING = re.compile(r"\*\*\* (.+?) \*\*\*")

@@ -16,6 +16,7 @@ static const char *const outcome_names[] = {
 	[OUTCOME_VM_EXIT] = "vm-exit",
 	[OUTCOME_EXCEPTION] = "exception",
 	[OUTCOME_SHUTDOWN] = "shutdown",
+	[OUTCOME_RUNS_ON] = "runs-on",
 };
 
 /* One line for each mistake, fields separated by tabs. */

@@ -11,6 +11,8 @@
 #define SEGMENT_D BIT(14)
 #define EPTP_MEMORY_TYPE 7
 #define EPTP_WALK_LENGTH 0x38
+#define EPT_ADDRESS 0x000ffffffffff000ull
+#define JUMP_TO_ITSELF 0xfeeb
 #define EPT_PRESENT_WRITE_ONLY (EPT_READ | EPT_EXECUTE)
 
 struct msr_entry {
@@ -246,6 +248,33 @@ static enum vmx_result fault_without_idt(struct vm *vm)
 	return VMX_SUCCEED;
 }
 
+/* The exit handler does nothing. */
+static enum vmx_result handle_nothing(struct vm *vm)
+{
+	enum vmx_result result;
+
+	while ((result = vm_enter(&vm->registers, vm->launched)) == VMX_SUCCEED)
+		vm->launched = true;
+	return result;
+}
+
+/* The guest waits in a loop, and no control takes it off the CPU. */
+static enum vmx_result busy_guest(struct vm *vm)
+{
+	u64 rip = vmread(GUEST_RIP), page = *ept_entry(vm->ept, rip - GUEST_A_LINEAR) & EPT_ADDRESS;
+
+	*(u16 *)(page | (rip & (PAGE_SIZE - 1))) = JUMP_TO_ITSELF;
+	vmwrite(PIN_BASED_CONTROLS, vmread(PIN_BASED_CONTROLS) & ~PIN_EXTERNAL_INTERRUPT_EXITING);
+	return handle_nothing(vm);
+}
+
+/* The page of the guest's next instruction is taken out of the EPT; the CPU has its translation still. */
+static enum vmx_result forget_invept(struct vm *vm)
+{
+	*ept_entry(vm->ept, vmread(GUEST_RIP) - GUEST_A_LINEAR) &= ~EPT_ALL;
+	return handle_nothing(vm);
+}
+
 #define FAIL_INVALID OUTCOME_VMFAIL_INVALID, 0
 #define FAIL(n) OUTCOME_VMFAIL_VALID, VMERROR_##n
 #define BAD_GUEST_STATE OUTCOME_ENTRY_FAILURE, EXIT_INVALID_GUEST_STATE
@@ -409,6 +438,14 @@ const struct mistake mistakes[] = {
 	 OUTCOME_SHUTDOWN, 0, STAGE_FIRST_EXIT, .make = fault_without_idt},
 	{"exit-msr-load-bad", "IA32_FS_BASE in the list of MSRs to load on VM exit: a VMX abort",
 	 OUTCOME_SHUTDOWN, 0, .make = bad_exit_msr_load},
+
+	/* nothing fails, but */
+	{"rip-not-advanced", "the exit handler does not advance the guest's RIP past an instruction",
+	 OUTCOME_RUNS_ON, 0, .make = handle_nothing},
+	{"guest-without-exit", "the guest is in a loop, and no control makes it exit",
+	 OUTCOME_RUNS_ON, 0, .make = busy_guest},
+	{"invept-forgotten", "a page is taken out of the EPT without INVEPT",
+	 OUTCOME_RUNS_ON, 0, STAGE_FIRST_EXIT, .make = forget_invept},
 };
 
 /* clang-format on */

@@ -12,6 +12,7 @@ enum outcome {
 	OUTCOME_VM_EXIT,        /* the guest runs, and exits at once (basic exit reason) */
 	OUTCOME_EXCEPTION,      /* in the host (vector) */
 	OUTCOME_SHUTDOWN,       /* the machine is gone: triple fault or VMX abort in the host */
+	OUTCOME_RUNS_ON,        /* nothing fails, and the run gets nowhere */
 };
 
 enum stage {

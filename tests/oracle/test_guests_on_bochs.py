@@ -119,9 +119,9 @@ def test_bochs_reports_what_the_table_expects_of_all() -> None:
 
 
 def assert_as_expected(mistake: Mistake) -> None:
-    # a VMX abort hangs Bochs: the limit is for that
+    # a VMX abort hangs Bochs, and some mistakes run on: the limit is for them
     run = bochs.run(BUILD / "brokenvisor.elf", f"mistake={mistake.name}", timeout=20)
-    if mistake.outcome == "shutdown":
+    if mistake.outcome in ("shutdown", "runs-on"):
         assert not run.powered_off, run.serial
     else:
         assert run.value == mistake.value, run.serial

@@ -49,6 +49,39 @@ def test_xen_dump():
     assert {name: values.get(name) for name in expected} == expected
 
 
+def test_what_newer_and_older_kernels_add(tmp_path):
+    log = tmp_path / "log"
+    log.write_text(
+        """\
+[   12.345678] kvm_intel: *** Guest State ***
+[   12.345679] kvm_intel: CR3 = 0x0000000001234000
+[   12.345680] kvm_intel: S_CET = 0x0000000000000001, SSP = 0x0000700000001ff8, SSP TABLE = 0x0000000000456000
+[   12.345681] kvm_intel: *** Host State ***
+[   12.345682] kvm_intel: RIP = 0xffffffffc0a21f60  RSP = 0xffffc900012b7d18
+[   12.345683] kvm_intel: S_CET = 0x0000000000000002, SSP = 0x0000000000000ff0, SSP TABLE = 0x0000000000000000
+[   12.345684] kvm_intel: *** Control State ***
+[   12.345685] kvm_intel: PinBased=0x0000007f EntryControls=0000d1ff ExitControls=002befff
+[   12.345686] kvm_intel: CR3 target0=0000000000111000 target1=0000000000222000
+"""
+    )
+    assert vmcsfile.read(log, FIELDS) == {
+        "guest_cr3": 0x1234000,
+        "guest_ia32_s_cet": 1,
+        "guest_ssp": 0x7000_0000_1FF8,
+        "guest_ia32_interrupt_ssp_table_addr": 0x456000,
+        "host_rip": 0xFFFFFFFFC0A21F60,
+        "host_rsp": 0xFFFFC900012B7D18,
+        "host_ia32_s_cet": 2,
+        "host_ssp": 0xFF0,
+        "host_ia32_interrupt_ssp_table_addr": 0,
+        "pin_based_controls": 0x7F,
+        "entry_controls": 0xD1FF,
+        "exit_controls": 0x2BEFFF,
+        "cr3_target_value0": 0x111000,
+        "cr3_target_value1": 0x222000,
+    }
+
+
 def test_the_second_dump_of_a_log_is_another_entrys(tmp_path):
     log = tmp_path / "log"
     text = (DATA / "kvm-dump.txt").read_text()

@@ -5,7 +5,9 @@ pub mod breakpoints;
 pub mod catch;
 pub mod events;
 pub mod holders;
+pub mod hints;
 pub mod registers;
+pub mod stale;
 pub mod walk;
 pub mod worlds;
 

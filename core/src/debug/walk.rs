@@ -11,14 +11,14 @@ use crate::vmx::describe;
 
 /// Tables as they lie in the machine's RAM, read without a trace. `cpu` is the world whose guest-physical addresses they
 /// have; `None` where they are the machine's own.
-struct Seen<'a> {
+pub(super) struct Seen<'a> {
     machine: &'a Machine,
     cpu: Option<&'a Cpu>,
     steps: Vec<Step>,
 }
 
 impl<'a> Seen<'a> {
-    fn new(machine: &'a Machine, cpu: Option<&'a Cpu>) -> Seen<'a> {
+    pub(super) fn new(machine: &'a Machine, cpu: Option<&'a Cpu>) -> Seen<'a> {
         Seen {
             machine,
             cpu,
@@ -93,12 +93,17 @@ impl Machine {
 
     /// What a guest-physical address of `cpu`'s world is in the machine: through EPT in a guest that has it.
     pub fn host_physical(&self, cpu: &Cpu, address: u64) -> Option<u64> {
+        // No right is asked for: what a guest may not read, its debugger may.
+        self.allowed(cpu, address, 0)
+    }
+
+    /// The same where EPT allows what is `wanted`.
+    pub(super) fn allowed(&self, cpu: &Cpu, address: u64, wanted: u64) -> Option<u64> {
         let Some(pointer) = cpu.vmx.ept_pointer else {
             return Some(address);
         };
         let control = ept::Control::new(pointer, cpu);
-        // No right is asked for: what a guest may not read, its debugger may.
-        let page = ept::walk(&control, &mut Seen::new(self, None), address, 0).ok()?;
+        let page = ept::walk(&control, &mut Seen::new(self, None), address, wanted).ok()?;
         Some(page.physical)
     }
 
@@ -191,7 +196,7 @@ impl Machine {
                 walk.physical = Some(page.physical);
                 return walk;
             }
-            Err(ept::Failure::Violation { rights, by }) => {
+            Err(ept::Failure::Violation { rights, by, .. }) => {
                 let text = format!("EPT violation: the tables allow {}", ept_rights(rights));
                 (Some((by, "denies it")), text)
             }

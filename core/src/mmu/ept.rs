@@ -2,12 +2,15 @@
 //! sets accessed and dirty flags and exits, and the debugger, which changes nothing and wants to see every level.
 
 use super::paging::{Kind, Leaf, Step, Tables};
+use crate::cpu::bits::CR0_PE;
+use crate::cpu::exception::vector;
 use crate::cpu::{Cpu, Stop};
 use crate::platform::Bus;
 use crate::vmx::apic;
 use crate::vmx::capability::{ept_vpid, Capabilities};
 use crate::vmx::cause::Cause;
 use crate::vmx::controls::secondary;
+use crate::vmx::fields::field;
 use crate::vmx::page_log;
 use crate::vmx::reasons::reason;
 use crate::vmx::state::{Exit, SavedRf};
@@ -17,6 +20,8 @@ pub const READ: u64 = 1 << 0;
 pub const WRITE: u64 = 1 << 1;
 pub const EXECUTE: u64 = 1 << 2;
 pub const USER_EXECUTE: u64 = 1 << 10;
+/// In an entry that maps a page or is not present: its EPT violations exit even with "EPT-violation #VE".
+const SUPPRESS_VE: u64 = 1 << 63;
 const LARGE: u64 = 1 << 7;
 const ACCESSED: u64 = 1 << 8;
 const DIRTY: u64 = 1 << 9;
@@ -124,10 +129,12 @@ pub struct Page {
 /// Why there is no translation.
 #[derive(Clone, Copy, Debug)]
 pub enum Failure<E> {
-    /// `rights`: what all entries together allow. The step is the first entry that denies the access.
+    /// `rights`: what all entries together allow. `by` is the first entry that denies the access; `last` is where the walk
+    /// ended, at the page or at what is not present.
     Violation {
         rights: u64,
         by: Step,
+        last: Step,
     },
     Misconfiguration {
         by: Step,
@@ -159,7 +166,11 @@ pub fn walk<T: Tables>(
         };
         tables.step(step);
         if entry & control.rights() == 0 || beyond {
-            return Err(Failure::Violation { rights: 0, by: step });
+            return Err(Failure::Violation {
+                rights: 0,
+                by: step,
+                last: step,
+            });
         }
         let large = entry & LARGE != 0 && (level == 2 || level == 3 && control.pages_1g);
         let leaf = level == 1 || large;
@@ -179,7 +190,8 @@ pub fn walk<T: Tables>(
             continue;
         }
         if let Some(by) = denied {
-            return Err(Failure::Violation { rights, by });
+            let last = step;
+            return Err(Failure::Violation { rights, by, last });
         }
         let mut dirty = true;
         if control.accessed_dirty() {
@@ -256,7 +268,10 @@ fn run(
     match walk(&control, &mut Physical { cpu, bus }, address, wanted) {
         Ok(page) => Ok(page),
         Err(Failure::Tables(stop)) => Err(stop),
-        Err(Failure::Violation { rights, by }) => Err(violation(cpu, address, wanted, rights, by, purpose)),
+        Err(Failure::Violation { rights, by, last }) => {
+            let stop = violation(cpu, address, wanted, rights, by, purpose);
+            Err(virtualization_exception(cpu, bus, last.entry).unwrap_or(stop))
+        }
         Err(Failure::Misconfiguration { by }) => {
             cpu.vmx.exit = Exit {
                 reason: reason::EPT_MISCONFIGURATION as u32,
@@ -318,6 +333,35 @@ fn violation(cpu: &mut Cpu, address: u64, wanted: u64, rights: u64, by: Step, pu
         ..Exit::default()
     };
     Stop::Exit
+}
+
+/// Makes #VE of the EPT violation in `cpu.vmx.exit` where that is convertible and the information area is free (SDM vol.
+/// 3, 26.5.7). `last`: the entry at which the walk ended.
+fn virtualization_exception(cpu: &mut Cpu, bus: &mut Bus, last: u64) -> Option<Stop> {
+    const BUSY: u64 = 0xffff_ffff;
+    let convertible = cpu.vmx.controls.secondary & secondary::EPT_VIOLATION_VE != 0
+        && cpu.cr0 & CR0_PE != 0
+        && cpu.vmx.vectoring.is_none()
+        && last & SUPPRESS_VE == 0;
+    if !convertible {
+        return None;
+    }
+    let area = cpu.vmx.get(field::VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS);
+    if bus.read_physical(cpu.id, area + 4, 4) != 0 {
+        return None;
+    }
+    let exit = cpu.vmx.exit;
+    for (offset, bytes, value) in [
+        (0, 4, exit.reason as u64),
+        (4, 4, BUSY),
+        (8, 8, exit.qualification),
+        (16, 8, exit.guest_linear),
+        (24, 8, exit.guest_physical),
+        (32, 2, cpu.vmx.get(field::EPTP_INDEX)),
+    ] {
+        bus.write_physical(cpu.id, area + offset, bytes, value);
+    }
+    Some(cpu.raise(vector::VIRTUALIZATION, None, 0))
 }
 
 /// Translates the guest-physical address of a final access.

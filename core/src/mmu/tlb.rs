@@ -319,6 +319,29 @@ impl Tlb {
         self.enter(self.space);
     }
 
+    /// What is cached for the spaces that `wanted` names: the page's linear address, the privilege, the entry.
+    pub fn cached(
+        &self,
+        wanted: impl Fn(&Space) -> bool,
+    ) -> impl Iterator<Item = (u64, Privilege, Entry)> + '_ {
+        let numbers: Vec<u64> = self
+            .contexts
+            .iter()
+            .filter(|(space, _)| wanted(space))
+            .map(|(_, context)| context.number)
+            .collect();
+        self.entries.iter().filter_map(move |entry| {
+            let tag = entry.read | entry.write | entry.fetch;
+            let privilege = match tag & 3 {
+                0 => Privilege::Supervisor,
+                1 => Privilege::User,
+                _ => Privilege::SupervisorAc,
+            };
+            let known = tag != 0 && numbers.contains(&(tag >> 2 & (CONTEXTS - 1)));
+            known.then_some((tag & PAGE_MASK, privilege, *entry))
+        })
+    }
+
     pub fn space(&self) -> Space {
         self.space
     }

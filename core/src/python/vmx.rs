@@ -50,6 +50,12 @@ impl PyMachine {
     #[pyo3(signature = (vcpu=0))]
     fn why(&self, py: Python<'_>, vcpu: usize) -> PyResult<Option<Py<PyAny>>> {
         let explanation = explain::why(self.cpu(vcpu)?, &self.machine().bus);
+        let hints = self.machine().hints(vcpu);
+        let explanation = match explanation {
+            Some(explanation) => Some(explanation.with_hints(hints)),
+            None if hints.is_empty() => None,
+            None => Some(explain::Explanation::of_hints(hints)),
+        };
         explanation
             .map(|explanation| object(py, &explanation))
             .transpose()

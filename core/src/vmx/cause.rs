@@ -47,6 +47,15 @@ pub enum Cause {
     /// The EPT entry at host-physical `address` allows too little, or is not present (violation), or is malformed
     /// (misconfiguration).
     Ept { level: u8, address: u64, entry: u64 },
+    /// The bit of the VMREAD or VMWRITE bitmap, with VMCS shadowing.
+    VmcsBitmap {
+        byte: u64,
+        bit: u8,
+        encoding: u64,
+        write: bool,
+    },
+    /// The page-modification log is full: its index is beyond the last entry.
+    PageLogFull { index: u64 },
     /// State components that XSAVES or XRSTORS was asked for, that IA32_XSS enables and the XSS-exiting bitmap has.
     XssBitmap { bits: u64 },
     /// An access to the APIC-access page, `offset` bytes into it, that is not virtualized.

@@ -200,6 +200,7 @@ fn go(cpu: &mut Cpu, bus: &mut Bus, launch_rip: u64, modes: Modes) {
     if controls.primary & primary::USE_TPR_SHADOW != 0 {
         apic::interrupts::enter(cpu, bus);
     }
+    cpu.vmx.record.entered = bus.clock;
     let injected = rules::Event::from_info(info);
     forget_pending_debug(cpu, &injected);
     if injected.valid {

@@ -57,7 +57,7 @@ pub fn take(cpu: &mut Cpu, bus: &mut Bus) {
     record_information(vmcs, &exit, vectoring.as_ref());
     guest_state::save(cpu, &controls, exit.rf, timer);
     cpu.vmx.freeze_guest(address, &cpu.regs);
-    cpu.vmx.record.exit = Some((exit, rip, bus.clock));
+    cpu.vmx.record.exited(exit, rip, bus.clock);
     bus.debug.events.push(Event {
         icount: bus.clock,
         vcpu: cpu.id as u32,

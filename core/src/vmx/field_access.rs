@@ -80,10 +80,16 @@ fn start<F: Shape>(
     if cpu.vmx.guest && shadow::covers(cpu, bus, what.bitmap, value) {
         return shadowed(cpu, bus, insn, what).map(|address| (value, Subject::Shadow(address)));
     }
-    begin(cpu, bus, insn, what.name, what.reason, |cpu| {
+    let begun = begin(cpu, bus, insn, what.name, what.reason, |cpu| {
         let info = operand::field_access(insn, encoding, other);
         (operand::displacement(cpu, insn), info)
-    })?;
+    });
+    if begun == Err(Stop::Exit) {
+        if let Some(cause) = shadow::cause(cpu, what.bitmap, value, what.reason == reason::VMWRITE) {
+            cpu.vmx.exit.cause = cause;
+        }
+    }
+    begun?;
     if cpu.vmx.current.is_none() {
         fail(cpu, bus, insn, what.name, 0, FailReason::NoCurrentVmcs)?;
     }

@@ -1,6 +1,6 @@
 //! The guest-state area: loaded by VM entry (SDM vol. 3, 27.3.2), saved by VM exit (28.3).
 
-use super::controls::{entry, exit};
+use super::controls::{entry, exit, Word};
 use super::fields::{field, Field};
 use super::state::{Controls, SavedRf};
 use super::vmcs::Vmcs;
@@ -107,6 +107,9 @@ pub fn load(cpu: &mut Cpu, controls: &Controls) {
     if controls.entry & entry::LOAD_IA32_PAT != 0 {
         cpu.msr.pat = get(field::GUEST_IA32_PAT);
     }
+    if controls.entry & entry::LOAD_PKRS != 0 {
+        cpu.msr.pkrs = get(field::GUEST_IA32_PKRS);
+    }
     for (segment, [selector, base, limit, rights]) in cpu.seg.iter_mut().zip(&SEGMENTS) {
         *segment = Segment {
             selector: vmcs.get(*selector) as u16,
@@ -170,6 +173,8 @@ pub fn save(cpu: &mut Cpu, controls: &Controls, rf: SavedRf, timer: Option<u64>)
         SavedRf::Keep => {}
     }
     let pae = pae_paging(cpu);
+    // Whether or not this entry loaded it (SDM vol. 3, 28.3.1).
+    let save_pkrs = cpu.profile.capabilities().allows(Word::Entry, entry::LOAD_PKRS);
     let store_lma = cpu.profile.capabilities().misc() & super::capability::misc::STORE_LMA != 0;
     let Some(vmcs) = cpu.vmx.current.and_then(|at| cpu.vmx.active.get_mut(at)) else {
         return;
@@ -189,6 +194,9 @@ pub fn save(cpu: &mut Cpu, controls: &Controls, rf: SavedRf, timer: Option<u64>)
     }
     if controls.exit & exit::SAVE_IA32_EFER != 0 {
         vmcs.set(field::GUEST_IA32_EFER, cpu.efer);
+    }
+    if save_pkrs {
+        vmcs.set(field::GUEST_IA32_PKRS, cpu.msr.pkrs);
     }
     if store_lma {
         let controls = vmcs.get(field::ENTRY_CONTROLS) & !entry::IA32E_MODE_GUEST;

@@ -61,7 +61,9 @@ pub const fn controls(word: Word) -> u64 {
                 | secondary::VMCS_SHADOWING
                 | secondary::MODE_BASED_EXECUTE_CONTROL_FOR_EPT
                 | secondary::ENABLE_XSAVES
+                | secondary::EPT_VIOLATION_VE
                 | secondary::USE_TSC_SCALING
+                | secondary::INSTRUCTION_TIMEOUT
         }
         Word::Exit => {
             exit::SAVE_DEBUG_CONTROLS
@@ -72,12 +74,14 @@ pub const fn controls(word: Word) -> u64 {
                 | exit::SAVE_IA32_EFER
                 | exit::LOAD_IA32_EFER
                 | exit::SAVE_PREEMPTION_TIMER_VALUE
+                | exit::LOAD_PKRS
         }
         Word::Entry => {
             entry::LOAD_DEBUG_CONTROLS
                 | entry::IA32E_MODE_GUEST
                 | entry::LOAD_IA32_PAT
                 | entry::LOAD_IA32_EFER
+                | entry::LOAD_PKRS
         }
         Word::VmFunction => vm_function::EPTP_SWITCHING,
         Word::Tertiary => tertiary::IPI_VIRTUALIZATION,
@@ -100,12 +104,14 @@ pub const MISC: u64 = misc::STORE_LMA
 /// IA32_VMX_EPT_VPID_CAP.
 pub const EPT_VPID: u64 = ept_vpid::EXECUTE_ONLY
     | ept_vpid::WALK_4
+    | ept_vpid::WALK_5
     | ept_vpid::MEMORY_TYPE_UC
     | ept_vpid::MEMORY_TYPE_WB
     | ept_vpid::PAGES_2M
     | ept_vpid::PAGES_1G
     | ept_vpid::INVEPT
     | ept_vpid::ACCESSED_DIRTY
+    | ept_vpid::ADVANCED_EXIT_INFORMATION
     | ept_vpid::INVEPT_SINGLE_CONTEXT
     | ept_vpid::INVEPT_ALL_CONTEXT
     | ept_vpid::INVVPID

@@ -56,6 +56,9 @@ pub fn load(cpu: &mut Cpu, bus: &mut Bus, controls: &Controls) -> Result<(), u32
     if controls.exit & exit::LOAD_IA32_PAT != 0 {
         cpu.msr.pat = get(field::HOST_IA32_PAT);
     }
+    if controls.exit & exit::LOAD_PKRS != 0 {
+        cpu.msr.pkrs = get(field::HOST_IA32_PKRS);
+    }
     for (index, (segment, selector)) in cpu.seg.iter_mut().zip(&SELECTORS).enumerate() {
         let selector = vmcs.get(*selector) as u16;
         let base = match index {

@@ -714,7 +714,7 @@ pub fn translation_tag(cpu: &Cpu) -> (u16, u64) {
     let Some(pointer) = cpu.vmx.ept_pointer else {
         return (cpu.vmx.vpid, 0);
     };
-    // Accessed and dirty flags are bit 6 of the pointer itself.
+    // The levels are bits 5:3 of the pointer itself, accessed and dirty flags bit 6.
     let by_mode = cpu.vmx.controls.secondary & secondary::MODE_BASED_EXECUTE_CONTROL_FOR_EPT != 0;
-    (cpu.vmx.vpid, pointer & 0x000f_ffff_ffff_f040 | by_mode as u64)
+    (cpu.vmx.vpid, pointer & 0x000f_ffff_ffff_f078 | by_mode as u64)
 }

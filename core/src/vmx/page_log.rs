@@ -1,6 +1,6 @@
 //! Page-modification logging (SDM vol. 3, 29.3.6).
 
-use super::controls::{secondary, Word};
+use super::controls::secondary;
 use super::fields::field;
 use super::reasons::reason;
 use super::state::{Exit, SavedRf};
@@ -23,7 +23,7 @@ pub fn note(cpu: &mut Cpu, bus: &mut Bus, address: u64) -> Done {
             reason: reason::PAGE_MODIFICATION_LOG_FULL as u32,
             qualification: if unblocked { NMI_UNBLOCKING as u64 } else { 0 },
             rf: SavedRf::of_access(cpu.vmx.vectoring.as_ref()),
-            cause: Cause::Control(Word::Secondary, secondary::ENABLE_PML),
+            cause: Cause::PageLogFull { index },
             ..Exit::default()
         };
         return Err(Stop::Exit);

@@ -603,20 +603,20 @@ mod tests {
     fn a_profile_that_offers_more_says_what() {
         let mut profile = Profile::default();
         profile
-            .set_msr(msr::PROCBASED_CTLS2, 0x0004_0002_0000_0000)
+            .set_msr(msr::PROCBASED_CTLS2, 0x0080_0002_0000_0000)
             .unwrap();
-        profile.set_msr(msr::EPT_VPID_CAP, 1 << 7).unwrap();
+        profile.set_msr(msr::EPT_VPID_CAP, 1 << 23).unwrap();
         profile.set_cpuid(7, 0, Register::Ecx, 1 << 7);
         let warnings = profile.unhonoured();
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(
-            warnings[0].contains("EPT-violation #VE") && warnings[0].contains("0x48b"),
+            warnings[0].contains("sub-page write permissions") && warnings[0].contains("0x48b"),
             "{}",
             warnings[0]
         );
         assert!(!warnings[0].contains("enable EPT"));
         assert!(
-            warnings[1].contains("5 levels") && warnings[2].contains("cet_ss"),
+            warnings[1].contains("shadow-stack") && warnings[2].contains("cet_ss"),
             "{warnings:?}"
         );
         assert!(profile.set_msr(0x10, 0).unwrap_err().contains("0x480"));

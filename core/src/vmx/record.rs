@@ -140,6 +140,10 @@ pub struct Record {
     pub failure: Option<Box<Recorded>>,
     /// The last exit: what it was, the guest's RIP, the clock.
     pub exit: Option<(Exit, u64, u64)>,
+    /// The clock at the last VM entry.
+    pub entered: u64,
+    /// How many VM entries in a row, beside the first, ended in the same exit before the guest had run an instruction.
+    pub repeats: u64,
     /// The last exceptions delivered, oldest first: with RIP.
     faults: [Option<(Fault, u64)>; FAULTS],
 }
@@ -150,6 +154,18 @@ impl Record {
     pub fn fault(&mut self, fault: Fault, rip: u64) {
         self.faults.rotate_left(1);
         self.faults[FAULTS - 1] = Some((fault, rip));
+    }
+
+    /// Notes an exit at the guest's RIP.
+    #[inline]
+    pub fn exited(&mut self, exit: Exit, rip: u64, clock: u64) {
+        // VMLAUNCH and VMRESUME count themselves.
+        let ran = clock.wrapping_sub(self.entered) > 1;
+        let same = self.exit.as_ref().is_some_and(|(last, at, _)| {
+            (last.reason, last.qualification, *at) == (exit.reason, exit.qualification, rip)
+        });
+        self.repeats = if same && !ran { self.repeats + 1 } else { 0 };
+        self.exit = Some((exit, rip, clock));
     }
 
     /// The last refusal, if the exceptions since come from it: it raised one of them.

@@ -1,6 +1,7 @@
 //! VMCS shadowing (SDM vol. 3, 26.1.3 and 31.3): VMREAD and VMWRITE of a guest that use the shadow VMCS which the link
 //! pointer of the current one names.
 
+use super::cause::Cause;
 use super::controls::secondary;
 use super::fields::{field, Field};
 use super::instructions::{read_region, write_back};
@@ -19,6 +20,17 @@ pub fn covers(cpu: &Cpu, bus: &mut Bus, bitmap: Field, encoding: u64) -> bool {
     }
     let byte = cpu.vmx.get(bitmap) + encoding / 8;
     bus.read_physical(cpu.id, byte, 1) >> (encoding & 7) & 1 == 0
+}
+
+/// Why a guest's VMREAD or VMWRITE of `encoding` exits although there is VMCS shadowing.
+pub fn cause(cpu: &Cpu, bitmap: Field, encoding: u64, write: bool) -> Option<Cause> {
+    let shadowing = cpu.vmx.controls.secondary & secondary::VMCS_SHADOWING != 0;
+    (shadowing && encoding <= LAST_ENCODING).then(|| Cause::VmcsBitmap {
+        byte: cpu.vmx.get(bitmap) + encoding / 8,
+        bit: (encoding & 7) as u8,
+        encoding,
+        write,
+    })
 }
 
 /// The address of the shadow VMCS, if the link pointer is valid.

@@ -1,5 +1,8 @@
 //! A hypervisor of a few bytes, run instruction by instruction.
 
+mod causes;
+mod ept;
+
 use std::sync::Arc;
 
 use super::cause::Cause;
@@ -17,6 +20,7 @@ use crate::cpu::{flags, Cpu, RAX, RBX, RCX, RSP};
 use crate::debug::catch::Forced;
 use crate::debug::events::EventKind;
 use crate::platform::Bus;
+use ept::add_ept;
 
 const VMXON_REGION: u64 = 0x1_0000;
 const VMCS: u64 = 0x1_1000;
@@ -406,62 +410,6 @@ fn control_registers_by_mask_and_shadow() {
     assert_eq!(bench.get(field::EXIT_QUALIFICATION), 0);
     assert_eq!(bench.get(field::GUEST_RIP), GUEST + 6);
     assert!(bench.words().contains("mask of CR0 is 0x8"), "{}", bench.words());
-}
-
-/// EPT with one page of 2 MB, identity-mapped, with `rights`.
-fn add_ept(bench: &mut Bench, rights: u64) {
-    bench.set_bits(
-        field::PRIMARY_PROCESSOR_BASED_CONTROLS,
-        primary::ACTIVATE_SECONDARY_CONTROLS,
-    );
-    bench.set_bits(field::SECONDARY_PROCESSOR_BASED_CONTROLS, secondary::ENABLE_EPT);
-    bench.set(field::EPT_POINTER, EPT | 6 | 3 << 3);
-    bench.store(EPT, (EPT + 0x1000) | 7);
-    bench.store(EPT + 0x1000, (EPT + 0x2000) | 7);
-    bench.store(EPT + 0x2000, 0xb0 | rights);
-}
-
-#[test]
-fn ept_violations_and_misconfigurations() {
-    // MOV EAX, [0x200010]
-    let mut bench = Bench::with_guest(&[0x8b, 0x04, 0x25, 0x10, 0x00, 0x20, 0x00]);
-    add_ept(&mut bench, 7);
-    assert_eq!(bench.launch(), reason::EPT_VIOLATION as u64);
-    assert_eq!(bench.get(field::EXIT_QUALIFICATION), 0x181);
-    assert_eq!(bench.get(field::GUEST_PHYSICAL_ADDRESS), 0x20_0010);
-    assert_eq!(bench.get(field::GUEST_LINEAR_ADDRESS), 0x20_0010);
-    assert_eq!(bench.get(field::GUEST_RFLAGS) & flags::RF, flags::RF);
-    let (address, entry) = (EPT + 0x2008, 0);
-    assert_eq!(
-        bench.cause(),
-        Cause::Ept {
-            level: 2,
-            address,
-            entry
-        }
-    );
-    // Writable and not readable.
-    bench.store(EPT + 0x2008, 0x20_0000 | 0xb2);
-    assert_eq!(bench.resume(), reason::EPT_MISCONFIGURATION as u64);
-    bench.store(EPT + 0x2008, 0x20_0000 | 0xb1);
-    bench.write(0x20_0010, &[0x78, 0x56, 0x34, 0x12]);
-    bench.write(GUEST + 7, CPUID);
-    assert_eq!(bench.resume(), reason::CPUID as u64);
-    assert_eq!(bench.cpu.regs[RAX], 0x1234_5678);
-}
-
-#[test]
-fn rf_is_as_pushed_where_an_ept_violation_comes_of_event_delivery() {
-    let mut bench = Bench::with_guest(NOPS);
-    add_ept(&mut bench, 5);
-    bench.set(field::GUEST_IDTR_BASE, 0x5000);
-    bench.write(0x5020, &[0, 0, 8, 0, 0, 0x8e, 0x11, 0]);
-    bench.set(field::GUEST_GDTR_BASE, 0x6000);
-    bench.store(0x6008, 0x00af_9b00_0000_ffff);
-    bench.set(field::ENTRY_INTERRUPTION_INFO, 0x8000_0202);
-    assert_eq!(bench.launch(), reason::EPT_VIOLATION as u64);
-    assert_eq!(bench.get(field::IDT_VECTORING_INFO), 0x8000_0202);
-    assert_eq!(bench.get(field::GUEST_RFLAGS), 2);
 }
 
 #[test]

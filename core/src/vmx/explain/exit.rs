@@ -65,6 +65,11 @@ fn fields_of(cause: &Cause) -> &'static [Field] {
             field::PAGE_FAULT_ERROR_CODE_MATCH,
         ],
         Cause::Ept { .. } => &[field::EPT_POINTER, field::GUEST_PHYSICAL_ADDRESS],
+        Cause::VmcsBitmap { write, .. } => match write {
+            false => &[field::VMREAD_BITMAP],
+            true => &[field::VMWRITE_BITMAP],
+        },
+        Cause::PageLogFull { .. } => &[field::GUEST_PML_INDEX, field::PML_ADDRESS],
         Cause::XssBitmap { .. } => &[field::XSS_EXITING_BITMAP],
         Cause::Timer => &[field::GUEST_PREEMPTION_TIMER_VALUE],
         Cause::VmFunction { .. } => &[field::VM_FUNCTION_CONTROLS, field::EPTP_LIST_ADDRESS],
@@ -149,6 +154,18 @@ fn cause_words(exit: &Exit) -> Vec<String> {
             threshold,
             at_entry,
         } => apic::threshold(class, threshold, at_entry),
+        Cause::VmcsBitmap {
+            byte,
+            bit,
+            encoding,
+            write,
+        } => format!(
+            "Bit {bit} of the {} bitmap's byte at {byte:#x}, which stands for the field with encoding {encoding:#x}, is 1.",
+            if write { "VMWRITE" } else { "VMREAD" }
+        ),
+        Cause::PageLogFull { index } => format!(
+            "\u{201c}enable PML\u{201d} is 1 and the PML index is {index:#x}, beyond the log's 512 entries: the log is full."
+        ),
         Cause::Timer => "The VMX-preemption timer counted down to 0.".to_string(),
         Cause::Signal => "The signal is not blocked in VMX non-root operation: it always exits.".to_string(),
         Cause::VmFunction {

@@ -58,6 +58,17 @@ impl Explanation {
         self
     }
 
+    /// With hints at what else is remarkable, after the paragraphs.
+    pub fn with_hints(mut self, hints: Vec<String>) -> Explanation {
+        self.paragraphs.extend(hints);
+        self
+    }
+
+    /// Nothing went wrong, and there was no exit: the hints alone.
+    pub fn of_hints(hints: Vec<String>) -> Explanation {
+        Explanation::new("No VM exit yet, and nothing failed", "26.1").with_hints(hints)
+    }
+
     /// Shows fields of a VMCS.
     fn show(mut self, vmcs: &Vmcs, fields: &[Field]) -> Explanation {
         for &field in fields {

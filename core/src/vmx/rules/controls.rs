@@ -235,7 +235,7 @@ rules! {
         },
         words: |c, f| format!(
             "{}; bits 5:3 are {}, and must be 1 less than the length of a page walk that IA32_VMX_EPT_VPID_CAP allows: \
-             3 for 4 levels",
+             3 for 4 levels, 4 for 5",
             found(c, f[0]), c.get(f[0]) >> 3 & 7
         ),
     };

@@ -21,7 +21,7 @@ pub mod baseline;
 mod tests;
 
 pub use event::Event;
-pub use msr_load::{msr_list_entry_problem, MsrListUse};
+pub use msr_load::{msr_list_entry_problem, MsrListRule, MsrListUse, MSR_LIST};
 
 use super::capability::Capabilities;
 use super::controls::{entry, exit, primary, Word};

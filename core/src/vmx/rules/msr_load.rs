@@ -16,64 +16,155 @@ const IA32_SMBASE: u32 = 0x9e;
 const IA32_FS_BASE: u32 = 0xc000_0100;
 const IA32_GS_BASE: u32 = 0xc000_0101;
 
-/// Why the list entry for MSR `index`, with `reserved` in its bits 63:32, cannot be processed, whatever its
-/// value; None if it can be tried. A load fails too where WRMSR of the value, a store where RDMSR, would
-/// cause #GP.
-pub fn msr_list_entry_problem(list: MsrListUse, index: u32, reserved: u32, in_smm: bool) -> Option<String> {
-    if reserved != 0 {
-        return Some(format!("bits 63:32 of the entry are {reserved:#x} and must be 0"));
-    }
-    let loads = list != MsrListUse::ExitStore;
-    let why = match index {
-        IA32_FS_BASE | IA32_GS_BASE if loads => "FS.base and GS.base are loaded from the VMCS itself",
-        IA32_BIOS_UPDT_TRIG if loads => "a microcode update cannot be started from a list",
-        IA32_BIOS_SIGN_ID if loads => "IA32_BIOS_SIGN_ID cannot be loaded from a list",
-        0x800..=0x8ff => "the MSRs of x2APIC mode cannot be in a list",
-        IA32_SMM_MONITOR_CTL if loads && !in_smm => "IA32_SMM_MONITOR_CTL can be written only in SMM",
-        IA32_SMBASE if !loads && !in_smm => "IA32_SMBASE can be read only in SMM",
-        _ => return None,
+/// What keeps an entry from being processed, whatever its value.
+pub struct MsrListRule {
+    /// Stable name, such as `msr_list.x2apic`.
+    pub id: &'static str,
+    /// The lists that it is about.
+    pub lists: &'static [MsrListUse],
+    /// What must hold.
+    pub words: &'static str,
+    forbids: fn(&Entry) -> bool,
+}
+
+/// An entry, but for the value.
+struct Entry {
+    index: u32,
+    /// Bits 63:32.
+    reserved: u32,
+    in_smm: bool,
+}
+
+use MsrListUse::{EntryLoad, ExitLoad, ExitStore};
+const LOADS: &[MsrListUse] = &[EntryLoad, ExitLoad];
+
+/// In the order in which the first that applies is told. A load fails too where WRMSR of the value, a store where
+/// RDMSR, would cause #GP.
+pub static MSR_LIST: &[MsrListRule] = &[
+    MsrListRule {
+        id: "msr_list.reserved",
+        lists: &[EntryLoad, ExitStore, ExitLoad],
+        words: "bits 63:32 of the entry must be 0",
+        forbids: |entry| entry.reserved != 0,
+    },
+    MsrListRule {
+        id: "msr_list.fs_gs_base",
+        lists: LOADS,
+        words: "FS.base and GS.base are loaded from the VMCS itself",
+        forbids: |entry| matches!(entry.index, IA32_FS_BASE | IA32_GS_BASE),
+    },
+    MsrListRule {
+        id: "msr_list.bios_updt_trig",
+        lists: LOADS,
+        words: "a microcode update cannot be started from a list",
+        forbids: |entry| entry.index == IA32_BIOS_UPDT_TRIG,
+    },
+    MsrListRule {
+        id: "msr_list.bios_sign_id",
+        lists: LOADS,
+        words: "IA32_BIOS_SIGN_ID cannot be loaded from a list",
+        forbids: |entry| entry.index == IA32_BIOS_SIGN_ID,
+    },
+    MsrListRule {
+        id: "msr_list.x2apic",
+        lists: &[EntryLoad, ExitStore, ExitLoad],
+        words: "the MSRs of x2APIC mode, 0x800 to 0x8FF, cannot be in a list",
+        forbids: |entry| matches!(entry.index, 0x800..=0x8ff),
+    },
+    MsrListRule {
+        id: "msr_list.smm_monitor_ctl",
+        lists: LOADS,
+        words: "IA32_SMM_MONITOR_CTL can be written only in SMM",
+        forbids: |entry| entry.index == IA32_SMM_MONITOR_CTL && !entry.in_smm,
+    },
+    MsrListRule {
+        id: "msr_list.smbase",
+        lists: &[ExitStore],
+        words: "IA32_SMBASE can be read only in SMM",
+        forbids: |entry| entry.index == IA32_SMBASE && !entry.in_smm,
+    },
+];
+
+/// The rule that the list entry for MSR `index`, with `reserved` in its bits 63:32, breaks.
+fn broken(list: MsrListUse, index: u32, reserved: u32, in_smm: bool) -> Option<&'static MsrListRule> {
+    let entry = Entry {
+        index,
+        reserved,
+        in_smm,
     };
-    Some(format!("MSR {index:#x}: {why}"))
+    MSR_LIST
+        .iter()
+        .find(|rule| rule.lists.contains(&list) && (rule.forbids)(&entry))
+}
+
+/// Why the list entry for MSR `index`, with `reserved` in its bits 63:32, cannot be processed, whatever its
+/// value; None if it can be tried.
+pub fn msr_list_entry_problem(list: MsrListUse, index: u32, reserved: u32, in_smm: bool) -> Option<String> {
+    let rule = broken(list, index, reserved, in_smm)?;
+    let found = if reserved != 0 {
+        format!("its bits 63:32 are {reserved:#x}")
+    } else {
+        format!("MSR {index:#x}")
+    };
+    Some(format!("{found}: {}", rule.words))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const IA32_LSTAR: u32 = 0xc000_0082;
+
+    /// An entry that breaks each rule, and the nearest that does not.
     #[test]
-    fn entries_that_no_list_can_have() {
-        let problem = |list, index, reserved| msr_list_entry_problem(list, index, reserved, false);
-        for index in [
-            IA32_FS_BASE,
-            IA32_GS_BASE,
-            0x808,
-            IA32_SMM_MONITOR_CTL,
-            IA32_BIOS_UPDT_TRIG,
+    fn each_rule_is_broken_and_just_satisfied() {
+        for (id, index, near) in [
+            ("msr_list.reserved", (IA32_LSTAR, 1), (IA32_LSTAR, 0)),
+            ("msr_list.fs_gs_base", (IA32_FS_BASE, 0), (IA32_FS_BASE - 1, 0)),
+            ("msr_list.fs_gs_base", (IA32_GS_BASE, 0), (IA32_GS_BASE + 1, 0)),
+            (
+                "msr_list.bios_updt_trig",
+                (IA32_BIOS_UPDT_TRIG, 0),
+                (IA32_BIOS_UPDT_TRIG + 1, 0),
+            ),
+            (
+                "msr_list.bios_sign_id",
+                (IA32_BIOS_SIGN_ID, 0),
+                (IA32_BIOS_SIGN_ID + 1, 0),
+            ),
+            ("msr_list.x2apic", (0x800, 0), (0x7ff, 0)),
+            ("msr_list.x2apic", (0x8ff, 0), (0x900, 0)),
+            (
+                "msr_list.smm_monitor_ctl",
+                (IA32_SMM_MONITOR_CTL, 0),
+                (IA32_SMM_MONITOR_CTL + 1, 0),
+            ),
+            ("msr_list.smbase", (IA32_SMBASE, 0), (IA32_SMBASE + 1, 0)),
         ] {
-            assert!(
-                problem(MsrListUse::EntryLoad, index, 0).is_some_and(|words| words.contains("0x")),
-                "{index:#x}"
-            );
-            assert!(problem(MsrListUse::ExitLoad, index, 0).is_some(), "{index:#x}");
+            let rule = MSR_LIST.iter().find(|rule| rule.id == id).unwrap();
+            for &list in rule.lists {
+                let found = broken(list, index.0, index.1, false).map(|rule| rule.id);
+                assert_eq!(found, Some(id), "{index:x?}");
+                assert_eq!(
+                    msr_list_entry_problem(list, near.0, near.1, false),
+                    None,
+                    "{near:x?}"
+                );
+            }
         }
-        assert!(problem(MsrListUse::ExitStore, IA32_SMBASE, 0).is_some());
-        assert!(problem(MsrListUse::ExitStore, 0x8ff, 0).is_some());
-        assert!(problem(MsrListUse::EntryLoad, 0x10, 1).is_some_and(|words| words.contains("63:32")));
+        for (id, index) in [
+            ("msr_list.smm_monitor_ctl", IA32_SMM_MONITOR_CTL),
+            ("msr_list.smbase", IA32_SMBASE),
+        ] {
+            let rule = MSR_LIST.iter().find(|rule| rule.id == id).unwrap();
+            assert_eq!(msr_list_entry_problem(rule.lists[0], index, 0, true), None);
+        }
     }
 
     #[test]
-    fn entries_that_can_be_tried() {
-        for list in [MsrListUse::EntryLoad, MsrListUse::ExitStore, MsrListUse::ExitLoad] {
-            assert_eq!(msr_list_entry_problem(list, 0xc000_0082, 0, false), None);
-            assert_eq!(msr_list_entry_problem(list, 0x900, 0, false), None);
+    fn a_store_may_name_what_a_load_may_not() {
+        for index in [IA32_GS_BASE, IA32_BIOS_SIGN_ID, IA32_SMM_MONITOR_CTL] {
+            assert_eq!(msr_list_entry_problem(ExitStore, index, 0, false), None);
         }
-        assert_eq!(
-            msr_list_entry_problem(MsrListUse::ExitStore, IA32_GS_BASE, 0, false),
-            None
-        );
-        assert_eq!(
-            msr_list_entry_problem(MsrListUse::EntryLoad, IA32_SMM_MONITOR_CTL, 0, true),
-            None
-        );
     }
 }

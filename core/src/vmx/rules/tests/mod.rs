@@ -1,12 +1,14 @@
 //! The tests that hold the table of rules to a case for each rule.
 
 mod control_cases;
+mod document;
 mod guest_cases;
 mod host_cases;
 mod setups;
 
-use super::baseline::{baseline, Setup};
+use super::baseline::{baseline, Setup, REVISION};
 use super::*;
+use crate::vmx::controls::secondary;
 use crate::vmx::fields::field::*;
 use control_cases::*;
 use guest_cases::*;
@@ -74,6 +76,139 @@ fn every_rule_has_a_case_that_breaks_only_it() {
         found.retain(|found| !implied.contains(found));
         assert_eq!(found, [id.as_str()]);
     }
+}
+
+/// What takes more than two bits to satisfy the rule, or not only fields.
+fn just_satisfied_cases() -> Vec<Case> {
+    let link = |id: &str, address: u64| {
+        case(id, move |s| {
+            s.memory.insert(address, REVISION);
+            s.set(VMCS_LINK_POINTER, address);
+        })
+    };
+    let mut cases = just_satisfied_controls();
+    cases.extend([
+        case("host.address_space.legacy_now", make_legacy),
+        case("guest.pat.types", |s| {
+            s.set_bits(ENTRY_CONTROLS, entry::LOAD_IA32_PAT);
+            s.set(GUEST_IA32_PAT, 0x0706_0504_0100_0706);
+        }),
+        field_case("guest.activity_state.value", GUEST_ACTIVITY_STATE, 1),
+        link("guest.vmcs_link.aligned", 0x9000),
+        link("guest.vmcs_link.width", 1 << 39),
+        link("guest.vmcs_link.revision", 0x9000),
+        link("guest.vmcs_link.current", 0x6000),
+    ]);
+    for register in ["cs", "ss", "ds", "es", "fs", "gs"] {
+        cases.push(case(format!("guest.{register}.v86_base"), |s| {
+            make_legacy(s);
+            make_virtual_8086(s);
+        }));
+        // The largest limit that is in bytes.
+        cases.push(case(format!("guest.{register}.granularity"), move |s| {
+            s.clear_bits(named(&format!("guest_{register}_access_rights")), 1 << 15);
+            s.set(named(&format!("guest_{register}_limit")), 0xf_ffff);
+        }));
+    }
+    cases
+}
+
+fn just_satisfied_controls() -> Vec<Case> {
+    let with_ept = |id: &str, bits: u64| {
+        case(id, move |s| {
+            enable_ept(s);
+            set_secondary(s, bits);
+        })
+    };
+    vec![
+        with_ept("control.pml.ept", secondary::ENABLE_PML),
+        with_ept("control.unrestricted_guest.ept", secondary::UNRESTRICTED_GUEST),
+        with_ept(
+            "control.mode_based_execute.ept",
+            secondary::MODE_BASED_EXECUTE_CONTROL_FOR_EPT,
+        ),
+        with_ept(
+            "control.sub_page_permissions.ept",
+            secondary::SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT,
+        ),
+        case("control.eptp_switching.ept", |s| {
+            enable_ept(s);
+            set_secondary(s, secondary::ENABLE_VM_FUNCTIONS);
+            s.set(VM_FUNCTION_CONTROLS, 1);
+        }),
+        case("control.pt_guest_physical.ept", |s| {
+            enable_ept(s);
+            set_secondary(s, secondary::PT_USES_GUEST_PHYSICAL_ADDRESSES);
+            s.set_bits(ENTRY_CONTROLS, entry::LOAD_IA32_RTIT_CTL);
+            s.set_bits(EXIT_CONTROLS, exit::CLEAR_IA32_RTIT_CTL);
+        }),
+        // The bits that must be 1, and no others.
+        case("control.pin.reserved", |_| {}),
+        case("control.primary.reserved", |_| {}),
+    ]
+}
+
+/// Whether flipping one or two bits, of fields that the rule looks at or of memory, gives a setup in which the rule still
+/// speaks and nothing is broken.
+fn few_bits_satisfy(rule: &Rule, make: &dyn Fn(&mut Setup)) -> bool {
+    /// A bit of a field, or of memory.
+    #[derive(Clone, Copy)]
+    enum Bit {
+        Of(Field, u32),
+        At(u64, u32),
+    }
+    let made = || {
+        let mut setup = baseline();
+        make(&mut setup);
+        setup
+    };
+    let with = |bits: &[Bit]| {
+        let mut setup = made();
+        for bit in bits {
+            match *bit {
+                Bit::Of(field, bit) => setup.set(field, setup.vmcs.get(field) ^ 1 << bit),
+                Bit::At(address, bit) => *setup.memory.entry(address).or_default() ^= 1 << bit,
+            }
+        }
+        setup.judge(|context| rule.applies(context) && !rule.is_broken(context)) && broken(&setup).is_empty()
+    };
+    let of_fields = rule
+        .fields
+        .iter()
+        .flat_map(|&field| (0..field.info().width().mask().count_ones()).map(move |bit| Bit::Of(field, bit)));
+    let addresses: Vec<u64> = made().memory.keys().copied().collect();
+    let of_memory = addresses
+        .iter()
+        .flat_map(|&address| (0..64).map(move |bit| Bit::At(address, bit)));
+    let bits: Vec<Bit> = of_fields.chain(of_memory).collect();
+    bits.iter().any(|&bit| with(&[bit]))
+        || bits
+            .iter()
+            .enumerate()
+            .any(|(at, &first)| bits[at + 1..].iter().any(|&second| with(&[first, second])))
+}
+
+#[test]
+fn every_rule_has_a_case_that_just_satisfies_it() {
+    let by_hand = just_satisfied_cases();
+    for (id, make) in &by_hand {
+        let mut setup = baseline();
+        make(&mut setup);
+        assert_eq!(broken(&setup), Vec::<&str>::new(), "{id}");
+        assert!(setup.judge(|context| by_id(id).unwrap().applies(context)), "{id}");
+    }
+    let cases = cases();
+    let missing: Vec<&str> = all()
+        .filter(|rule| {
+            let of_rule = |id: &str| id == rule.id;
+            !by_hand.iter().any(|(id, _)| of_rule(id))
+                && !cases
+                    .iter()
+                    .any(|(id, make)| of_rule(id) && few_bits_satisfy(rule, make))
+        })
+        .map(|rule| rule.id)
+        .collect();
+    assert_eq!(missing, Vec::<&str>::new());
 }
 
 #[test]
