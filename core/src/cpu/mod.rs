@@ -259,7 +259,7 @@ impl Cpu {
             cpl: 0,
             code_size: CodeSize::Bits16,
             linear_mask: 0xffff_ffff,
-            tlb: Tlb::new(),
+            tlb: Tlb::new(id),
             activity: if id == 0 {
                 Activity::Active
             } else {

@@ -4,8 +4,8 @@
 pub mod breakpoints;
 pub mod catch;
 pub mod events;
-pub mod holders;
 pub mod hints;
+pub mod holders;
 pub mod registers;
 pub mod stale;
 pub mod walk;

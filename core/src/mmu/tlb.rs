@@ -12,8 +12,11 @@ pub const PAGE_MASK: u64 = !0xfff;
 const SLOTS: usize = 2048;
 /// Context numbers are 10 bits, 0 is never used; the low two bits of the tag are the privilege.
 const CONTEXTS: u64 = 1024;
-/// Above the bits of a tag's context.
-const GENERATION: u64 = 1 << 12;
+/// The processor's number lies above the bits of a tag's context, and its generation above that: links between blocks
+/// are shared by all processors, translations are not.
+const PROCESSOR: u64 = 1 << 12;
+const PROCESSORS: u64 = 256;
+const GENERATION: u64 = PROCESSOR * PROCESSORS;
 
 /// The privilege that an access is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +104,7 @@ pub struct Tlb {
     fresh_at: Option<u64>,
     space: Space,
     next: u64,
-    /// Grows by `GENERATION` each time context numbers are handed out anew, or a page of code is forgotten.
+    /// With the processor's number. Grows by `GENERATION` each time context numbers are handed out anew, or a page of code is forgotten.
     generation: u64,
     /// Large pages, as `large_key`, with those of their 4-KByte pages that may have entries.
     large: FxHashMap<u64, Vec<u64>>,
@@ -122,12 +125,13 @@ fn large_key(linear: u64, shift: u32) -> u64 {
 
 impl Default for Tlb {
     fn default() -> Self {
-        Tlb::new()
+        Tlb::new(0)
     }
 }
 
 impl Tlb {
-    pub fn new() -> Tlb {
+    /// Of the processor with this number.
+    pub fn new(processor: usize) -> Tlb {
         let mut tlb = Tlb {
             entries: Box::new([Entry::default(); SLOTS]),
             context: 0,
@@ -136,7 +140,7 @@ impl Tlb {
             fresh_at: None,
             space: Space::default(),
             next: 1,
-            generation: 0,
+            generation: processor as u64 % PROCESSORS * PROCESSOR,
             large: FxHashMap::default(),
             fetched: FxHashSet::default(),
         };
@@ -365,7 +369,7 @@ mod tests {
     use super::*;
 
     fn with_page(linear: u64, page_bytes: u64) -> Tlb {
-        let mut tlb = Tlb::new();
+        let mut tlb = Tlb::new(0);
         tlb.enter(Space {
             vpid: 1,
             guest: true,
@@ -412,6 +416,11 @@ mod tests {
             assert!((0..parts).all(|part| !holds(&tlb, 0x8000_0000 + part * PAGE)));
             assert!(holds(&tlb, 0x4000_0000) || parts > MOST_PARTS as u64);
         }
+    }
+
+    #[test]
+    fn no_link_of_one_processor_holds_on_another() {
+        assert_ne!(Tlb::new(0).unique_context(), Tlb::new(1).unique_context());
     }
 
     #[test]
