@@ -1,81 +1,171 @@
 #!/usr/bin/env python3
-"""Runs the VMX tests of kvm-unit-tests, unmodified, each alone, and says what each of them does.
+"""Runs kvm-unit-tests, unmodified: the images of its unittests.cfg, and the VMX tests, each alone.
 
-    scripts/kvm_unit_tests.py DIR                 all of them; DIR holds vmx.flat
-    scripts/kvm_unit_tests.py DIR vmenter EPT_A/D_disabled
+    scripts/kvm_unit_tests.py DIR                 all of them; DIR is x86/ of a built tree, for x86-64 or i386
+    scripts/kvm_unit_tests.py DIR --images        the images only
+    scripts/kvm_unit_tests.py DIR --vmx           the VMX tests only
+    scripts/kvm_unit_tests.py DIR vmenter EPT_A/D_disabled smap
 
-kvm-unit-tests is not part of this project: get it from its public repository, then ./configure && make; its
-x86/ is DIR. The tests are those that vmx.flat itself names.
-
-Its other images run by themselves: `gdbvmx run DIR/xsave.flat`. They take their environment from a module, as under
-QEMU: with a file that says TEST_DEVICE=0 as --initrd, syscall.flat does not ask an Intel processor for SYSCALL in
-compatibility mode, which is AMD's.
+kvm-unit-tests is not part of this project: get it from its public repository, then ./configure && make. The
+VMX tests are those that vmx.flat itself names.
 """
 
 from __future__ import annotations
 
 import argparse
+import configparser
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-# Tests that need more than one processor or 512 MiB.
-CPUS = dict.fromkeys(
-    (
-        "nmi_hlt",
-        "vmx_apic_passthrough_thread_test",
-        "vmx_eoi_bitmap_ioapic_scan_test",
-        "vmx_init_signal_test",
-        "vmx_posted_interrupts_test",
-        "vmx_sipi_signal_test",
-    ),
-    2,
-)
-LARGE = re.compile("ept_access_|vmx_apic_passthrough|vmx_eoi_bitmap|vmx_init|vmx_sipi|vmx_posted")
+from gdbvmx import profiles
+
 LARGE_MEMORY, MEMORY = "2560M", "512M"
+# VMX tests that need more than one processor or 512 MiB.
+TWO_CPUS = {
+    "nmi_hlt",
+    "vmx_apic_passthrough_thread_test",
+    "vmx_eoi_bitmap_ioapic_scan_test",
+    "vmx_init_signal_test",
+    "vmx_posted_interrupts_test",
+    "vmx_sipi_signal_test",
+}
+LARGE = re.compile("ept_access_|vmx_apic_passthrough|vmx_eoi_bitmap|vmx_init|vmx_sipi|vmx_posted")
+
+# What an image tests that is not a processor's or a PC's, or is another maker's.
+NOT_OURS = {
+    "asyncpf": "KVM's own interface",
+    "kvmclock_test": "KVM's own interface",
+    "hyperv_clock": "Hyper-V's interface",
+    "hyperv_connections": "Hyper-V's interface",
+    "hyperv_stimer": "Hyper-V's interface",
+    "hyperv_synic": "Hyper-V's interface",
+    "svm": "AMD's",
+    "svm_npt": "AMD's",
+    "rdpru": "AMD's",
+    "intel-iommu": "an IOMMU",
+    "vmware_backdoors": "VMware's interface",
+    "vmx": "tests of its own, see above",
+}
+# The CPU's features that a section of unittests.cfg takes away: leaf, subleaf, register, bit.
+FEATURES = {"x2apic": (1, 0, "ecx", 21), "pcid": (1, 0, "ecx", 17), "invpcid": (7, 0, "ebx", 10)}
 
 # By exit status: the guest's own answers, then ours.
 OUTCOMES = {1: "pass", 3: "fail", 77: "skip", 127: "abort", 4: "shutdown", 124: "timeout"}
 
 
 @dataclass(frozen=True)
-class Result:
+class Test:
     name: str
+    image: Path
+    arguments: str = ""
+    memory: str = MEMORY
+    cpus: int = 1
+    without: tuple[str, ...] = ()
+    """Features that its CPU has not."""
+    excuse: str = ""
+    """Why it is not run."""
+
+
+@dataclass(frozen=True)
+class Result:
+    test: Test
     outcome: str
-    seconds: float
-    remarks: list[str]
+    seconds: float = 0.0
+    summary: str = ""
+    remarks: list[str] = field(default_factory=list)
 
 
-def run(image: Path, name: str, timeout: float) -> tuple[int, str]:
+def run(test: Test, timeout: float) -> tuple[int, str]:
     """Exit status and COM1 of one run."""
-    memory = LARGE_MEMORY if LARGE.match(name) else MEMORY
-    command = [sys.executable, "-m", "gdbvmx", "run", str(image), "--append", name, "--memory", memory]
-    command += ["--cpus", str(CPUS.get(name, 1)), "--timeout", str(timeout)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    command = [sys.executable, "-m", "gdbvmx", "run", str(test.image), "--append", test.arguments]
+    command += ["--memory", test.memory, "--cpus", str(test.cpus), "--timeout", str(timeout)]
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as profile:
+        if test.without:
+            json.dump({"cpuid": cpuid_without(test.without)}, profile)
+            profile.flush()
+            command += ["--cpu", profile.name]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return done.returncode, (done.stdout + done.stderr).decode(errors="replace").replace("\r", "")
 
 
-def names(image: Path) -> list[str]:
-    """The tests of the image: with a filter that matches none it names them all."""
-    _, output = run(image, "no-such-test", 60)
-    return [
-        name.strip().replace(" ", "_") for name in re.findall(r"^filter = .*, test = (.+)$", output, re.M)
-    ]
+def cpuid_without(names: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """The part `cpuid` of a profile from which features are gone."""
+    leaves: dict[str, dict[str, str]] = {}
+    for name in names:
+        leaf, subleaf, register, bit = FEATURES[name]
+        value = profiles.default().cpuid(leaf, subleaf)[("eax", "ebx", "ecx", "edx").index(register)]
+        leaves.setdefault(f"{leaf:#x}:{subleaf}", {})[register] = hex(value & ~(1 << bit))
+    return leaves
 
 
-def judge(image: Path, timeout: float, name: str) -> Result:
+def vmx_tests(directory: Path) -> Iterator[Test]:
+    """The tests of vmx.flat: with a filter that matches none it names them all."""
+    image = directory / "vmx.flat"
+    if not image.is_file():
+        return
+    _, output = run(Test("names", image, "no-such-test"), 60)
+    for found in re.findall(r"^filter = .*, test = (.+)$", output, re.M):
+        name = found.strip().replace(" ", "_")
+        memory = LARGE_MEMORY if LARGE.match(name) else MEMORY
+        yield Test(name, image, name, memory, 2 if name in TWO_CPUS else 1)
+
+
+def image_tests(directory: Path) -> Iterator[Test]:
+    """The sections of unittests.cfg that are for this architecture."""
+    config = configparser.ConfigParser(interpolation=None, strict=False)
+    config.read(directory / "unittests.cfg")
+    makefile = directory.parent / "config.mak"
+    found = re.search(r"^ARCH=(\w+)", makefile.read_text() if makefile.is_file() else "", re.M)
+    architecture = found.group(1) if found else "x86_64"
+    for name in config.sections():
+        section = config[name]
+        if section.get("arch", architecture) != architecture:
+            continue
+        image = directory / section["file"]
+        options = shlex.split(section.get("qemu_params", ""))
+        cpu = options[options.index("-cpu") + 1] if "-cpu" in options else ""
+        yield Test(
+            name,
+            image,
+            section.get("test_args", "").strip("'\""),
+            options[options.index("-m") + 1] + "M" if "-m" in options else MEMORY,
+            section.getint("smp", 1),
+            tuple(flag[1:] for flag in cpu.split(",") if flag[0:1] == "-" and flag[1:] in FEATURES),
+            excuse(image, section),
+        )
+
+
+def excuse(image: Path, section: configparser.SectionProxy) -> str:
+    if image.stem in NOT_OURS:
+        return NOT_OURS[image.stem]
+    if not image.is_file():
+        return "not built"
+    if "/sys/module/kvm" in section.get("check", "") and "allow_smaller" in section["check"]:
+        return "a setting of KVM's"
+    return "needs KVM's forced emulation" if section.get("test_args", "") == "force_emulation" else ""
+
+
+def judge(timeout: float, test: Test) -> Result:
+    if test.excuse:
+        return Result(test, "not run", remarks=[test.excuse])
     start = time.monotonic()
-    status, output = run(image, name, timeout)
+    status, output = run(test, timeout)
     seconds = time.monotonic() - start
-    outcome = OUTCOMES.get(status, f"status {status}")
     remarks = re.findall(r"^(?:FAIL|SKIP|gdbvmx|Unhandled|Assert|ASSERT).*", output, re.M)
-    return Result(name, outcome, seconds, remarks)
+    summary = re.findall(r"^SUMMARY: (.*)", output, re.M)
+    return Result(test, OUTCOMES.get(status, f"status {status}"), seconds, "; ".join(summary), remarks)
 
 
 def main() -> int:
@@ -84,27 +174,35 @@ def main() -> int:
     )
     parser.add_argument("directory", metavar="DIR", type=Path)
     parser.add_argument("tests", metavar="NAME", nargs="*", help="only these")
-    parser.add_argument("--timeout", type=float, default=120, help="seconds for each [%(default)s]")
+    parser.add_argument("--vmx", action="store_true", help="only the tests of vmx.flat")
+    parser.add_argument("--images", action="store_true", help="only the images of unittests.cfg")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds for each [%(default)s]")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="at a time [%(default)s]")
     arguments = parser.parse_intermixed_args()
-    image = arguments.directory / "vmx.flat"
-    if not image.is_file():
+    if not (arguments.directory / "unittests.cfg").is_file():
         print(
-            f"kvm_unit_tests: {image}: no such file; DIR is x86/ of a built kvm-unit-tests", file=sys.stderr
+            f"kvm_unit_tests: {arguments.directory} holds no unittests.cfg; DIR is x86/ of a built "
+            "kvm-unit-tests",
+            file=sys.stderr,
         )
         return 2
-    tests = arguments.tests or names(image)
-    if not tests:
-        print(f"kvm_unit_tests: {image} names no tests", file=sys.stderr)
+    tests = [] if arguments.images else list(vmx_tests(arguments.directory))
+    if not arguments.vmx:
+        tests += image_tests(arguments.directory)
+    if unknown := set(arguments.tests) - {test.name for test in tests}:
+        print(f"kvm_unit_tests: there is no test {min(unknown)}", file=sys.stderr)
         return 2
-    counts: dict[str, int] = {}
+    tests = [test for test in tests if not arguments.tests or test.name in arguments.tests]
+    counts: Counter[str] = Counter()
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for result in pool.map(partial(judge, image, arguments.timeout), tests):
-            counts[result.outcome] = counts.get(result.outcome, 0) + 1
+        for result in pool.map(partial(judge, arguments.timeout), tests):
+            counts[result.outcome] += 1
             remark = f"  {result.remarks[0][:90]}" if result.remarks else ""
-            print(f"{result.outcome:<11} {result.seconds:6.1f} s  {result.name}{remark}", flush=True)
+            summary = f"  ({result.summary})" if result.summary else ""
+            line = f"{result.outcome:<11} {result.seconds:6.1f} s  {result.test.name}{summary}{remark}"
+            print(line, flush=True)
     print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())), f"of {len(tests)}")
-    return 0 if set(counts) <= {"pass", "skip"} else 1
+    return 0 if set(counts) <= {"pass", "skip", "not run"} else 1
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gdbvmx.machine import Machine
 
+from .registers import linear_ip
 from .threads import Threads, World
 
 if TYPE_CHECKING:
@@ -88,11 +89,11 @@ class Execution:
         return self._await_world(world) or self._step_running(world, leave_breakpoint=True)
 
     def step_range(self, world: World, start: int, end: int) -> Halt:
-        """Steps `world` while its RIP is at `start` or above and below `end` (linear); once in any case."""
+        """Steps `world` while its code address is at `start` or above and below `end`; once in any case."""
         leave_breakpoint = True
         while not self._interrupted.is_set():
             halt = self._await_world(world) or self._step_running(world, leave_breakpoint=leave_breakpoint)
-            if halt.kind != "count" or not start <= self._rip(world) < end:
+            if halt.kind != "count" or not start <= linear_ip(self.machine.core, world) < end:
                 return halt
             leave_breakpoint = False
         return self._interruption(world.vcpu)
@@ -128,9 +129,6 @@ class Execution:
             world = self._threads.stepped(world)
             return Halt({"kind": "count", "vcpu": world.vcpu, "vmcs": world.vmcs}, world)
         return self._halt(stop)
-
-    def _rip(self, world: World) -> int:
-        return self.machine.core.read_register("rip", world.vcpu, world.vmcs)
 
     def _halt(self, stop: Stop) -> Halt:
         return Halt(stop, self._threads.running(stop["vcpu"]))

@@ -55,6 +55,31 @@ def _plain(name: str, bits: int, type: str, group: str, core_name: str | None = 
     return Register(name, bits, type, group, read, write, known_as)
 
 
+def linear_ip(machine: _core.Machine, world: World) -> int:
+    """The linear address of the world's next instruction.
+
+    gdb compares its `$pc` with the addresses of symbols and breakpoints and reads code there, so this is
+    what it gets for RIP, which is an offset where CS has a base: in real-address and virtual-8086 mode, and
+    in segments.
+    """
+    return _with_base(machine, world, machine.read_register("rip", world.vcpu, world.vmcs), 1)
+
+
+def set_linear_ip(machine: _core.Machine, world: World, value: int) -> None:
+    """Has the world go on at the linear address `value`."""
+    machine.write_register("rip", _with_base(machine, world, value, -1), world.vcpu, world.vmcs)
+
+
+def _with_base(machine: _core.Machine, world: World, address: int, sign: int) -> int:
+    if machine.code_bits(world.vcpu, world.vmcs) == 64:
+        return address
+    try:
+        base = machine.read_register("cs_base", world.vcpu, world.vmcs)
+    except _core.Error:
+        base = 0  # that of a suspended host, into which exits load it (SDM 28.5.2)
+    return address + sign * base & 0xFFFF_FFFF
+
+
 def _field(name: str, type: str) -> Register:
     """A field of the world's own VMCS, or of the vCPU's current one where the world is the host."""
     width = _core.field(name)["width"]
@@ -83,7 +108,7 @@ MODES = ("off", "root", "non-root")
 
 _CORE = (
     *(_plain(name, 64, _POINTERS.get(name, "int64"), "general") for name in _GENERAL),
-    _plain("rip", 64, "code_ptr", "general"),
+    Register("rip", 64, "code_ptr", "general", linear_ip, set_linear_ip, "rip"),
     _plain("eflags", 32, "i386_eflags", "general"),
     *(_plain(name, 32, "int32", "general") for name in _SELECTORS),
     *(_plain(f"st{number}", 80, "i387_ext", "float") for number in range(8)),
@@ -95,6 +120,8 @@ _SSE = (
 )
 _AVX = tuple(_plain(f"ymm{number}h", 128, "uint128", "vector") for number in range(16))
 _PKEYS = (_plain("pkru", 32, "uint32", "system"),)
+# RIP as the processor has it.
+_OFFSET = _plain("cs_offset", 64, "uint64", "system", "rip")
 _BASES = (_plain("fs_base", 64, "int", "general"), _plain("gs_base", 64, "int", "general"))
 
 
@@ -158,7 +185,7 @@ def _features() -> Iterator[Feature]:
     yield Feature("org.gnu.gdb.i386.avx", _AVX)
     yield Feature("org.gnu.gdb.i386.pkeys", _PKEYS)
     yield Feature("org.gnu.gdb.i386.segments", _BASES)
-    yield Feature("org.gdbvmx.segments", tuple(_segment_registers()))
+    yield Feature("org.gdbvmx.segments", (*_segment_registers(), _OFFSET))
     yield Feature("org.gdbvmx.system", _SYSTEM)
     yield Feature("org.gdbvmx.vmx", tuple(_vmx_registers()))
 

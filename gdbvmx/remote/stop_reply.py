@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .breakpoints import HARDWARE
 from .execution import Halt
+from .registers import linear_ip
 
 if TYPE_CHECKING:
     from .session import Session
@@ -44,7 +45,7 @@ def _details(session: Session, halt: Halt) -> Iterator[tuple[bytes, bytes]]:
     if halt.kind == "watch":
         yield _WATCHES[halt.stop["watch"]], b"%x" % halt.stop["address"]
     if halt.kind == "breakpoint":
-        address = session.core.read_register("rip", halt.world.vcpu, halt.world.vmcs)
+        address = linear_ip(session.core, halt.world)
         hardware = session.breakpoints.kind_at(address) == HARDWARE
         reason = b"hwbreak" if hardware else b"swbreak"
         if reason in session.client_features:

@@ -168,6 +168,7 @@ impl Cpu {
         privilege: Privilege,
         value: T,
     ) -> Done {
+        self.check_alignment(linear, T::BYTES, privilege)?;
         let mapped = self.translate_span(bus, linear, T::BYTES, Access::write(privilege), Use::Write)?;
         self.solo_if_needed(bus, linear, mapped, T::BYTES, true)?;
         self.write_mapped(bus, linear, mapped, T::BYTES, value.to_u64());
@@ -196,6 +197,7 @@ impl Cpu {
             return Err(self.general_protection(0));
         }
         let access = Access::read(self.tlb.privilege());
+        self.check_alignment(linear, N as u64, access.privilege)?;
         let mapped = self.translate_span(bus, linear, N as u64, access, Use::Read)?;
         self.solo_if_needed(bus, linear, mapped, N as u64, false)?;
         let mut value = [0; N];
@@ -274,9 +276,19 @@ impl Cpu {
         Ok(())
     }
 
-    /// #AC: SDM vol. 3, 6.15, interrupt 17. Images of state have an alignment of their own, which is #GP.
+    /// #AC: SDM vol. 3, 6.15, interrupt 17 and its table. Operands of 16 bytes and more, and images of state, have an
+    /// alignment of their own, which is #GP.
     fn check_alignment(&mut self, linear: u64, bytes: u64, privilege: Privilege) -> Done {
-        if privilege == Privilege::UserAligned && bytes <= 16 && linear & (bytes - 1) != 0 {
+        let alignment = match bytes {
+            2 | 4 | 8 => bytes,
+            // A descriptor table's limit and base; the x87's extended and decimal numbers; its environment.
+            6 => 4,
+            10 => 8,
+            14 => 2,
+            28 => 4,
+            _ => 1,
+        };
+        if privilege == Privilege::UserAligned && linear & (alignment - 1) != 0 {
             return Err(self.alignment_check());
         }
         Ok(())

@@ -125,8 +125,12 @@ impl CodeCache {
 
     pub fn link(&mut self, from: BlockId, linear: u64, context: u64, to: BlockId) {
         let to_block = &self.blocks[to as usize];
-        if !to_block.guarded && !to_block.alone {
-            self.blocks[from as usize].link(linear, context, to);
+        if to_block.guarded || to_block.alone {
+            return;
+        }
+        // To take `to` in, all blocks may have been forgotten, `from` among them.
+        if let Some(block) = self.blocks.get_mut(from as usize) {
+            block.link(linear, context, to);
         }
     }
 
@@ -202,5 +206,31 @@ impl CodeCache {
         self.by_key.clear();
         self.by_page.clear();
         self.epoch += EPOCH;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u64) -> Key {
+        Key {
+            ram: n,
+            size: CodeSize::Bits64,
+        }
+    }
+
+    #[test]
+    fn a_block_that_was_forgotten_meanwhile_is_linked_from_no_more() {
+        let mut code = CodeCache::default();
+        let last = (1..MOST_BLOCKS as u64)
+            .map(|n| code.insert(key(n), Block::new(Vec::new(), false)))
+            .last()
+            .expect("blocks");
+        let next = code.insert(key(0), Block::new(Vec::new(), false));
+        assert!(next < last && code.find(key(1)).is_none());
+        code.link(last, 8, 8, next);
+        code.link(next, 8, 8, next);
+        assert_eq!(code.block(next).next(8, 8), Some(next));
     }
 }

@@ -192,6 +192,8 @@ pub struct Cpu {
     pub code_size: CodeSize,
     /// 0xffff_ffff outside 64-bit mode, where linear addresses wrap at 4 GiB.
     pub linear_mask: u64,
+    /// The offset behind the last byte of code that CS's limit allows; 64-bit mode has none.
+    pub code_end: u64,
     pub tlb: Tlb,
     pub activity: Activity,
     pub shadow: Shadow,
@@ -259,6 +261,7 @@ impl Cpu {
             cpl: 0,
             code_size: CodeSize::Bits16,
             linear_mask: 0xffff_ffff,
+            code_end: 0,
             tlb: Tlb::new(id),
             activity: if id == 0 {
                 Activity::Active
@@ -323,7 +326,11 @@ impl Cpu {
         } else {
             CodeSize::Bits16
         };
-        self.linear_mask = if self.long64() { !0 } else { 0xffff_ffff };
+        (self.linear_mask, self.code_end) = if self.long64() {
+            (!0, !0)
+        } else {
+            (0xffff_ffff, self.seg[CS].limit as u64 + 1)
+        };
         for index in 0..8 {
             self.update_window(index);
         }
@@ -407,6 +414,20 @@ impl Cpu {
         }
     }
 
+    /// Whether CS's limit lets the processor fetch all of the next `bytes` bytes.
+    #[inline(always)]
+    pub fn code_holds(&self, bytes: u64) -> bool {
+        self.rip.wrapping_add(bytes) <= self.code_end
+    }
+
+    /// Whether VIF and VIP are both set where they mean something: #GP(0) in place of the next instruction (SDM vol. 3,
+    /// 21.3.2 and 21.4).
+    pub fn virtual_interrupt_waits(&self) -> bool {
+        const BOTH: u64 = flags::VIF | flags::VIP;
+        let enabled = if self.virtual_8086() { CR4_VME } else { CR4_PVI };
+        self.flags.rest & BOTH == BOTH && self.cpl == 3 && self.cr4 & enabled != 0 && !self.long64()
+    }
+
     /// The linear address of the next instruction.
     #[inline(always)]
     pub fn code_linear(&self) -> u64 {
@@ -430,7 +451,7 @@ impl Cpu {
     pub fn init(&mut self) {
         let old = self.clone();
         *self = Cpu::new(self.id, self.profile.clone());
-        self.cr0 |= old.cr0 & (CR0_CD | CR0_NW);
+        self.cr0 = CR0_ET | old.cr0 & (CR0_CD | CR0_NW);
         self.msr = old.msr;
         self.ymm = old.ymm;
         self.mxcsr = old.mxcsr;

@@ -98,9 +98,17 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
             return TurnEnd::Breakpoint;
         }
         leave_breakpoint = false;
+        let within = cpu.code_holds(code.block(first).length as u64);
+        if !within && !cpu.code_holds(code.block(first).insns[0].length as u64)
+            || cpu.virtual_interrupt_waits()
+        {
+            let stop = cpu.general_protection(0);
+            take(cpu, bus, stop);
+            continue;
+        }
         let trapped = cpu.vmx.single_steps();
         let stepping = trapped || armed || cpu.flags.has(flags::TF | flags::RF) || cpu.shadow != Shadow::None;
-        if stepping || code.block(first).insns.len() == 1 {
+        if stepping || !within || code.block(first).insns.len() == 1 {
             step(cpu, bus, code, first);
         } else {
             chain(cpu, bus, code, first, until);
@@ -120,6 +128,9 @@ fn chain(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, mut id: BlockId, un
         cpu.regs[BLOCK_RIP] = cpu.rip;
         if block.insns.len() as u64 > room {
             return prefix(cpu, bus, &block.insns, room as usize);
+        }
+        if !cpu.code_holds(block.length as u64) {
+            return;
         }
         let [first, rest @ ..] = &block.insns[..] else {
             return;
@@ -174,10 +185,15 @@ fn prefix(cpu: &mut Cpu, bus: &mut Bus, insns: &[Insn], count: usize) {
 fn step(cpu: &mut Cpu, bus: &mut Bus, code: &CodeCache, id: BlockId) {
     let insn = code.block(id).insns[0];
     let (trap, resume, shadow) = (cpu.flags.has(flags::TF), cpu.flags.has(flags::RF), cpu.shadow);
+    let pending = cpu.pending_debug;
     cpu.regs[BLOCK_RIP] = cpu.rip;
     cpu.no_trap = false;
     let done = alone(cpu, bus, &insn);
     if matches!(done, Err(Stop::Fault | Stop::Exit | Stop::World)) {
+        // Data breakpoints are traps: an instruction that faults makes none.
+        if done == Err(Stop::Fault) {
+            cpu.pending_debug = pending;
+        }
         return finish(cpu, bus, &insn, done);
     }
     // STI and a load of SS hold interrupts back for one instruction only, and RF instruction breakpoints.
@@ -448,6 +464,9 @@ fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Res
             Ok(id)
         }
         Decoded::NeedsMore => {
+            if !cpu.code_holds(bytes.len() as u64 + 1) {
+                return Err(cpu.general_protection(0));
+            }
             let mut both = bytes.to_vec();
             let next = linear.wrapping_add(PAGE) & PAGE_MASK & cpu.linear_mask;
             match fetch(cpu, bus, next)? {

@@ -210,11 +210,11 @@ fn load(cpu: &mut Cpu, bus: &mut Bus, image: &Image) -> Done {
     let code = image.segments[1];
     let virtual_8086 = image.flags & flags::VM != 0;
     cpu.cpl = if virtual_8086 { 3 } else { rpl(code) };
-    if image.trap {
-        cpu.pending_debug |= DR6_TASK_SWITCH;
-    }
     let done = load_segments(cpu, bus, image, virtual_8086);
     cpu.update_mode();
+    if image.trap && done.is_ok() {
+        cpu.pending_debug |= DR6_TASK_SWITCH;
+    }
     done
 }
 

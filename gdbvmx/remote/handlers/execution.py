@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..arguments import PacketError, number, numbers
+from ..registers import set_linear_ip
 from ..session import Session
 from ..threads import ALL, ANY, World, thread_id
 from .table import packet
@@ -62,7 +63,7 @@ def step_with_signal(session: Session, arguments: bytes) -> Awaitable[bytes]:
 def _set_rip(session: Session, address: bytes) -> None:
     """The old packets can say where to go on."""
     if address:
-        session.core.write_register("rip", number(address), *session.world)
+        set_linear_ip(session.core, session.world, number(address))
 
 
 def _step(session: Session, world: World, action: _Action) -> Awaitable[bytes]:

@@ -221,28 +221,31 @@ fn far_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
         cpu.update_mode();
         return Ok(());
     }
-    let code = return_target(cpu, bus, selector, ip)?;
+    let mut code = return_target(cpu, bus, selector, ip)?;
     stack.skip(release);
     if rpl(selector) == cpu.cpl {
+        cpu.mark_accessed(bus, &mut code)?;
         stack.commit(cpu);
-        enter(cpu, code, cpu.cpl, ip);
+        enter(cpu, code.segment(), cpu.cpl, ip);
         return Ok(());
     }
     let pointer = stack.pop(cpu, bus, T::BYTES)?;
     let stack_selector = stack.pop(cpu, bus, T::BYTES)? as u16;
     let mut outer = outer_stack(cpu, bus, &code, stack_selector, pointer, rpl(selector))?;
+    cpu.mark_accessed(bus, &mut code)?;
     outer.skip(release);
     outer.commit(cpu);
-    enter_outer(cpu, code, rpl(selector), ip);
+    enter_outer(cpu, code.segment(), rpl(selector), ip);
     Ok(())
 }
 
-/// The code segment that RETF or IRET goes back to, at the selector's RPL.
-fn return_target(cpu: &mut Cpu, bus: &mut Bus, selector: u16, ip: u64) -> Result<Segment, Stop> {
+/// The code segment that RETF or IRET goes back to, at the selector's RPL. The caller marks it accessed, once the stack
+/// is good too.
+fn return_target(cpu: &mut Cpu, bus: &mut Bus, selector: u16, ip: u64) -> Result<Descriptor, Stop> {
     if is_null(selector) {
         return Err(cpu.general_protection(0));
     }
-    let mut code = cpu.descriptor(bus, selector, vector::GENERAL_PROTECTION)?;
+    let code = cpu.descriptor(bus, selector, vector::GENERAL_PROTECTION)?;
     let (rights, level) = (code.rights(), rpl(selector));
     let privileged = if rights.is_conforming() {
         rights.dpl() > level
@@ -254,20 +257,19 @@ fn return_target(cpu: &mut Cpu, bus: &mut Bus, selector: u16, ip: u64) -> Result
     }
     cpu.check_code_segment(&code)?;
     cpu.check_target(&code.segment(), ip)?;
-    cpu.mark_accessed(bus, &mut code)?;
-    Ok(code.segment())
+    Ok(code)
 }
 
 /// SS:RSP of level `cpl` as RETF and IRET load it; a null SS is for returns to 64-bit mode below level 3.
 fn outer_stack(
     cpu: &mut Cpu,
     bus: &mut Bus,
-    code: &Segment,
+    code: &Descriptor,
     selector: u16,
     pointer: u64,
     cpl: u8,
 ) -> Result<Stack, Stop> {
-    let to_64 = cpu.long_mode() && code.rights.long();
+    let to_64 = cpu.long_mode() && code.rights().long();
     let segment = if is_null(selector) && to_64 && cpl < 3 && rpl(selector) == cpl {
         Segment::null_stack(selector)
     } else if is_null(selector) {
@@ -321,18 +323,18 @@ fn interrupt_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     if T::BYTES == 4 && value & flags::VM != 0 && cpu.cpl == 0 && !cpu.long_mode() {
         return return_to_virtual_8086(cpu, bus, stack, ip, selector, value);
     }
-    let code = return_target(cpu, bus, selector, ip)?;
+    let mut code = return_target(cpu, bus, selector, ip)?;
     let level = rpl(selector);
     // 64-bit mode always pops a stack pointer, whatever the levels.
-    if level == cpu.cpl && !cpu.long64() {
-        stack.commit(cpu);
-    } else {
+    if level != cpu.cpl || cpu.long64() {
         let pointer = stack.pop(cpu, bus, T::BYTES)?;
         let stack_selector = stack.pop(cpu, bus, T::BYTES)? as u16;
-        outer_stack(cpu, bus, &code, stack_selector, pointer, level)?.commit(cpu);
+        stack = outer_stack(cpu, bus, &code, stack_selector, pointer, level)?;
     }
+    cpu.mark_accessed(bus, &mut code)?;
+    stack.commit(cpu);
     let new = returned_flags::<T>(cpu, value);
-    enter_outer(cpu, code, level, ip);
+    enter_outer(cpu, code.segment(), level, ip);
     cpu.set_flags(new);
     Ok(())
 }

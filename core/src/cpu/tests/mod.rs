@@ -4,6 +4,7 @@
 mod control;
 mod debug;
 mod delivery;
+mod disagreements;
 mod far;
 mod frames;
 mod paragraphs;

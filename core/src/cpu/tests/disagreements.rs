@@ -1,0 +1,142 @@
+//! What comparisons with other processors (tests/oracle) found wrong here, each by its name.
+
+use super::*;
+use crate::cpu::exception::vector::*;
+use crate::cpu::segment::LDTR;
+use crate::cpu::{Activity, RAX, RCX};
+
+#[test]
+fn every_byte_of_an_instruction_lies_within_the_limit() {
+    let mut bench = Bench::protected();
+    bench.cpu.seg[CS].limit = CODE as u32 + 3;
+    bench.cpu.update_mode();
+    // XOR EAX, EAX ends at the limit, the next one behind it.
+    bench.run(&[0x31, 0xc0]);
+    assert_eq!(bench.cpu.rip, CODE + 2);
+    assert_eq!(bench.fault(&[0x83, 0xc0, 1], GENERAL_PROTECTION), 0);
+    assert_eq!(bench.stack::<4, 2>(), [0, CODE + 2]);
+    assert_eq!(bench.cpu.regs[RAX], 0);
+}
+
+#[test]
+fn the_limit_comes_before_a_missing_page() {
+    let mut bench = Bench::protected();
+    bench.store::<4>(PAGE_TABLES, (PAGE_TABLES + 0x1000) | 7);
+    for page in 0..0x40 {
+        bench.store::<4>(PAGE_TABLES + 0x1000 + 4 * page, page << 12 | 7);
+    }
+    bench.store::<4>(PAGE_TABLES + 0x1000 + 4 * 0x11, 0);
+    bench.cpu.cr3 = PAGE_TABLES;
+    bench.cpu.cr0 |= CR0_PG;
+    bench.cpu.seg[CS].limit = 0x1_0fff;
+    bench.cpu.refresh();
+    bench.cpu.update_space();
+    bench.cpu.rip = 0x1_0ffe;
+    // MOV EAX, imm32
+    bench.store::<2>(0x1_0ffe, 0xb8);
+    bench.step();
+    bench.assert_in(GENERAL_PROTECTION);
+}
+
+#[test]
+fn vif_and_vip_together_stop_a_program_of_level_3() {
+    let both = flags::VIF | flags::VIP;
+    let mut bench = Bench::protected().user();
+    bench.cpu.flags.set(both);
+    bench.run(&[0x90]);
+    assert_eq!(bench.cpu.rip, CODE + 1);
+    bench.cpu.cr4 |= CR4_PVI;
+    assert_eq!(bench.fault(&[0x90], GENERAL_PROTECTION), 0);
+    assert_eq!(
+        bench.stack::<4, 4>(),
+        [0, CODE + 1, CODE3 as u64, both | flags::RF | 2]
+    );
+}
+
+#[test]
+fn a_fault_takes_no_data_breakpoint_along() {
+    let mut bench = Bench::protected();
+    bench.cpu.dr[0] = STACK;
+    bench.cpu.write_dr7(3 << 16 | 2);
+    // IRET to a null selector, which reads the frame before it faults.
+    assert_eq!(bench.fault(&[0xcf], GENERAL_PROTECTION), 0);
+    assert_eq!((bench.cpu.pending_debug, bench.cpu.dr6), (0, 0xffff_0ff0));
+}
+
+#[test]
+fn extended_numbers_are_aligned_to_eight_bytes() {
+    let mut bench = Bench::protected().user();
+    bench.cpu.cr0 |= CR0_AM;
+    bench.cpu.set_flags(flags::AC);
+    bench.cpu.regs[RAX] = 0x5008;
+    // FLD m80
+    bench.run(&[0xdb, 0x28]);
+    assert_eq!(bench.cpu.rip, CODE + 2);
+    bench.cpu.regs[RAX] = 0x5004;
+    assert_eq!(bench.fault(&[0xdb, 0x28], ALIGNMENT_CHECK), 0);
+}
+
+#[test]
+fn a_return_that_fails_on_the_stack_leaves_the_code_segment_alone() {
+    let mut bench = Bench::protected();
+    bench.descriptor(CODE3, 0x00cf_fa00_0000_ffff);
+    // RETF to CPL 3 with a stack of level 0.
+    for (at, value) in [(0, CODE), (4, CODE3 as u64), (8, 0), (12, DATA0 as u64)] {
+        bench.store::<4>(STACK + at, value);
+    }
+    assert_eq!(bench.fault(&[0xcb], GENERAL_PROTECTION), DATA0 as u64);
+    let rights = bench.load::<1>(GDT + (CODE3 & !7) as u64 + 5);
+    assert_eq!(rights, 0xfa);
+}
+
+#[test]
+fn a_task_that_cannot_begin_makes_no_debug_trap() {
+    let mut bench = Bench::protected();
+    bench.descriptor(OTHER_TSS_SELECTOR, 0x0000_8900_3200_0067);
+    // T is set, and CS is null.
+    bench.store::<2>(OTHER_TSS + 0x64, 1);
+    // JMP to the TSS
+    bench.run(&[0xea, 0, 0, 0, 0, OTHER_TSS_SELECTOR as u8, 0]);
+    assert_eq!(
+        bench.cpu.first_fault.map(|fault| fault.event.vector),
+        Some(INVALID_TSS)
+    );
+    assert_eq!(bench.cpu.pending_debug, 0);
+}
+
+/// SDM vol. 3, table 10-1, of the processor that a bootstrap processor is.
+#[test]
+fn init_leaves_the_state_of_the_table() {
+    let mut bench = Bench::long();
+    let cpu = &mut bench.cpu;
+    cpu.cr0 |= CR0_NW;
+    (cpu.cr2, cpu.dr, cpu.dr6, cpu.dr7) = (1, [1, 2, 3, 4], 0xffff_0ff1, 0x401);
+    (cpu.regs[RAX], cpu.regs[RCX]) = (1, 2);
+    (cpu.ymm[3][0], cpu.mxcsr, cpu.xcr0, cpu.x87.control) = (7, 0x1fa0, 3, 0x27f);
+    cpu.msr.lstar = 0x1234;
+    cpu.init();
+    // CD and NW are as they were, ET is set, all others are clear.
+    assert_eq!(cpu.cr0, CR0_NW | CR0_ET);
+    assert_eq!((cpu.cr2, cpu.cr3, cpu.cr4, cpu.efer), (0, 0, 0, 0));
+    assert_eq!((cpu.rip, cpu.flags.get()), (0xfff0, 2));
+    let code = cpu.seg[CS];
+    assert_eq!(
+        (code.selector, code.base, code.limit),
+        (0xf000, 0xffff_0000, 0xffff)
+    );
+    for segment in [SS, DS, ES] {
+        let segment = cpu.seg[segment];
+        assert_eq!((segment.selector, segment.base, segment.limit), (0, 0, 0xffff));
+    }
+    for (segment, rights) in [(LDTR, 0x82), (TR, 0x8b)] {
+        assert_eq!((cpu.seg[segment].base, cpu.seg[segment].rights.0), (0, rights));
+    }
+    assert_eq!((cpu.gdtr.base, cpu.gdtr.limit), (0, 0xffff));
+    assert_eq!((cpu.idtr.base, cpu.idtr.limit), (0, 0xffff));
+    assert_eq!((cpu.dr, cpu.dr6, cpu.dr7), ([0; 4], 0xffff_0ff0, 0x400));
+    assert_eq!((cpu.regs[RAX], cpu.regs[RCX]), (0, 0));
+    // The rest stays.
+    assert_eq!((cpu.ymm[3][0], cpu.mxcsr, cpu.xcr0), (7, 0x1fa0, 3));
+    assert_eq!((cpu.x87.control, cpu.msr.lstar), (0x27f, 0x1234));
+    assert_eq!(cpu.activity, Activity::Active);
+}

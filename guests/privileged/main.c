@@ -1,0 +1,160 @@
+/*
+ * privileged: random situations of system code, each from a seed and its number, each told in one line.
+ *
+ *     seed=N first=N cases=N       which cases [1, 0, 1000]
+ *     family=NAME                  only these
+ *     detail=all                   all registers, and what the sandbox's memory holds
+ *
+ * The lines go to the debug console (port 0xE9). Whoever executes the same image on the same CPUID features has to
+ * print the same lines.
+ */
+#include "cmdline.h"
+#include "console.h"
+#include "cpu.h"
+#include "machine.h"
+#include "situation.h"
+
+#define DEBUG_CONSOLE 0xe9
+
+void run_case(void);
+
+static void put(const char *text)
+{
+	for (; *text; text++)
+		outb(DEBUG_CONSOLE, (u8)*text);
+}
+
+static void put_hex(u64 value)
+{
+	char text[17];
+	unsigned at = 16;
+
+	text[at] = 0;
+	do {
+		text[--at] = "0123456789abcdef"[value & 15];
+		value >>= 4;
+	} while (value);
+	put(text + at);
+}
+
+static void put_named(const char *name, u64 value)
+{
+	put(name);
+	put_hex(value);
+}
+
+static u64 digest_of(u64 digest, u64 from, u64 bytes)
+{
+	for (u64 at = from; at < from + bytes; at += 8)
+		digest = (digest ^ *(volatile u64 *)at) * 0x9e3779b97f4a7c15 ^ digest >> 29;
+	return digest;
+}
+
+/* What a case can have changed. The stacks only near their pointers. */
+static const struct {
+	u64 from, bytes;
+} areas[] = {
+	{TABLES, TABLES_BYTES + 0x68},
+	{DATA, 0x100},
+	{DATA + 0xff8, 0x48},
+	{STACKS, 0x10},
+	{STACKS + STACK_START - 0x180, 0x200},
+	{STACKS + STACK_PAGE + STACK_START - 0x180, 0x200},
+	{STACKS + 2 * STACK_PAGE + STACK_START - 0x180, 0x200},
+	{STACKS + 3 * STACK_PAGE + STACK_START - 0x180, 0x200},
+	{STACKS + 3 * STACK_PAGE + 0xf80, 0x80},
+	{WINDOW_PT, WINDOW_PAGES * 8},
+	{WINDOW_PT32, WINDOW_PAGES * 4},
+};
+
+static void tell_details(const struct situation *s)
+{
+	static const char *const names[] = {"vector", "error", "rip", "cs", "rflags", "rsp", "ss", "cr0", "cr2", "cr3",
+		"cr4", "dr6", "dr7", "es", "ds", "fs", "gs", "ldtr", "tr", "rax", "rcx", "rdx", "rbx", "-", "rbp", "rsi",
+		"rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "handler-ss", "handler-sp", "star", "lstar",
+		"fmask", "sysenter-cs", "sysenter-esp", "sysenter-eip", "fs-base", "gs-base", "kernel-gs"};
+
+	put("  code");
+	for (u64 at = CODE + (s->in[IN_RIP] & 0xffff), end = at + 16; at < end; at++)
+		put_named(" ", *(volatile u8 *)at);
+	put("\n  in");
+	for (unsigned n = 0; n < IN_WORDS; n++)
+		put_named(" ", s->in[n]);
+	put("\n");
+	for (unsigned n = 0; n < OUT_WORDS; n++) {
+		put("  ");
+		put(names[n]);
+		put_named(" ", ((volatile u64 *)OUT)[n]);
+		put("\n");
+	}
+	for (unsigned n = 0; n < ARRAY_SIZE(areas); n++)
+		for (u64 at = areas[n].from; at < areas[n].from + areas[n].bytes; at += 8)
+			if (*(volatile u64 *)at) {
+				put_named("  at ", at);
+				put_named(" ", *(volatile u64 *)at);
+				put("\n");
+			}
+}
+
+static void tell(const struct situation *s, u64 number, const char *family)
+{
+	static const char *const modes[MODES] = {"long64", "compat32", "compat16", "prot32", "prot16", "v86", "real"};
+	volatile u64 *out = (volatile u64 *)OUT;
+	u64 registers = 0, memory = 0;
+
+	for (unsigned n = 0; n < OUT_WORDS; n++)
+		if (n != OUT_RFLAGS && n != OUT_DR6) /* these two are told */
+			registers = digest_of(registers, OUT + 8 * n, 8);
+	for (unsigned n = 0; n < ARRAY_SIZE(areas); n++)
+		memory = digest_of(memory, areas[n].from, areas[n].bytes);
+	put_named("", number);
+	put(" ");
+	put(family);
+	put(" ");
+	put(modes[s->mode]);
+	put_named(".", s->level);
+	put_named(" #", out[OUT_VECTOR]);
+	put_named("/", out[OUT_ERROR]);
+	put_named(" ip ", out[OUT_CS]);
+	put_named(":", out[OUT_RIP]);
+	put_named(" flags ", out[OUT_RFLAGS]);
+	put_named(" sp ", out[OUT_SS]);
+	put_named(":", out[OUT_RSP]);
+	put_named(" cr2 ", out[OUT_CR2]);
+	put_named(" dr6 ", out[OUT_DR6]);
+	put_named(" cr4 ", s->in[IN_CR4]);
+	put_named(" code ", *(volatile u64 *)(CODE + (s->in[IN_RIP] & 0xffff)));
+	put_named(" registers ", registers);
+	put_named(" memory ", memory);
+	put("\n");
+}
+
+void main(void)
+{
+	u64 seed = cmdline_number("seed", 1), first = cmdline_number("first", 0), cases = cmdline_number("cases", 1000);
+	bool details = cmdline_is("detail", "all");
+	char only[16] = "";
+
+	cmdline_value("family", only, sizeof(only));
+	print("privileged: seed %lu, cases %lu to %lu\n", seed, first, first + cases - 1);
+	sandbox_clear();
+	for (u64 number = first; number < first + cases; number++) {
+		struct situation s;
+		const struct family *family;
+
+		situation_begin(&s, seed, number);
+		family = &families[below(&s, family_count)];
+		for (unsigned n = 0; only[0] && n < family_count; n++)
+			if (text_equal(only, families[n].name))
+				family = &families[n];
+		situation_fill(&s, family->modes);
+		family->build(&s);
+		run_case();
+		if (!in_long_mode(&s)) /* what a null selector leaves there is not told */
+			((volatile u64 *)OUT)[OUT_MSRS + 6] = ((volatile u64 *)OUT)[OUT_MSRS + 7] = 0;
+		tell(&s, number, family->name);
+		if (details)
+			tell_details(&s);
+	}
+	put("done\n");
+}

@@ -1,0 +1,49 @@
+"""System code in random situations, held against Bochs. `make conformance` does the same at length.
+
+User-mode instructions are held against the host's own processor, in core/tests/host: `cargo test --test host`
+runs a seeded sample, GDBVMX_ORACLE_CASES says how many, and `make conformance` asks for millions.
+"""
+
+from __future__ import annotations
+
+import privileged
+import pytest
+from decisions import TABLE
+
+from gdbvmx.reference import bochs
+
+needs_bochs = pytest.mark.skipif(
+    bool(bochs.missing_packages()), reason=f"Bochs: missing packages {' '.join(bochs.missing_packages())}"
+)
+CASES = 2000
+
+
+@needs_bochs
+def test_bochs_agrees_or_the_sdm_decides() -> None:
+    result = privileged.compare(privileged.Cases(0, CASES))
+    assert not result.undecided, "\n".join(map(str, result.undecided))
+    assert not result.lost
+    assert result.cases == CASES
+
+
+def test_a_case_does_not_depend_on_those_before_it() -> None:
+    many = list(privileged.outcomes(privileged.output_here(privileged.Cases(0, 300))))
+    assert len(many) == 300
+    for number in (17, 150, 299):
+        (alone,) = privileged.outcomes(privileged.output_here(privileged.Cases(number, 1)))
+        assert alone == many[number]
+
+
+def test_every_mode_and_family_is_there() -> None:
+    seen = list(privileged.outcomes(privileged.output_here(privileged.Cases(0, 2000))))
+    assert {outcome.mode for outcome in seen} == {
+        *("long64", "compat32", "compat16", "prot32", "prot16", "v86", "real")
+    }
+    assert len({outcome.family for outcome in seen}) == 14
+    # Not only faults at once: what is tried comes to an end of its own, too.
+    assert sum(outcome.vector == 3 for outcome in seen) > len(seen) // 4
+
+
+def test_decisions_name_their_section() -> None:
+    assert all(row.section.startswith("vol. ") for row in TABLE)
+    assert len({row.name for row in TABLE}) == len(TABLE)
