@@ -15,7 +15,7 @@ from gdbvmx.reference import bochs
 needs_bochs = pytest.mark.skipif(
     bool(bochs.missing_packages()), reason=f"Bochs: missing packages {' '.join(bochs.missing_packages())}"
 )
-CASES = 2000
+CASES = 700
 
 
 @needs_bochs
@@ -35,7 +35,7 @@ def test_a_case_does_not_depend_on_those_before_it() -> None:
 
 
 def test_every_mode_and_family_is_there() -> None:
-    seen = list(privileged.outcomes(privileged.output_here(privileged.Cases(0, 2000))))
+    seen = list(privileged.outcomes(privileged.output_here(privileged.Cases(0, 1000))))
     assert {outcome.mode for outcome in seen} == {
         *("long64", "compat32", "compat16", "prot32", "prot16", "v86", "real")
     }
