@@ -339,7 +339,7 @@ impl Cpu {
         if self.solo {
             return Ok(());
         }
-        let special = |physical, bytes| match bus.ram.offset(physical) {
+        let special = |physical, bytes| match bus.ram_at(self.id, physical) {
             None => true,
             Some(at) => {
                 bus.debug.watches.touch(linear, bytes) || write && bus.ram.holds_code(at as u64, bytes)

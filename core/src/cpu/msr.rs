@@ -157,7 +157,11 @@ static ROWS: &[Row] = &[
         0x1b,
         "IA32_APIC_BASE",
         |cpu, bus, _| Some(bus.apic_base(cpu.id)),
-        |cpu, bus, _, value| bus.set_apic_base(cpu.id, value).is_ok(),
+        |cpu, bus, _, value| {
+            // Its page may have been RAM until now.
+            cpu.tlb.forget_entries();
+            bus.set_apic_base(cpu.id, value).is_ok()
+        },
     ),
     stored!(0x3a "IA32_FEATURE_CONTROL" feature_control if |cpu, value| {
         cpu.msr.feature_control & FEATURE_CONTROL_LOCKED == 0 && value & !FEATURE_CONTROL_DEFINED == 0

@@ -425,7 +425,7 @@ fn fill(
     mapped: &ept::Mapped,
 ) {
     let page = linear & PAGE_MASK;
-    let Some(ram) = bus.ram.offset(mapped.physical & PAGE_MASK) else {
+    let Some(ram) = bus.ram_at(cpu.id, mapped.physical & PAGE_MASK) else {
         return;
     };
     if cpu.vmx.apic.is_access_page(mapped.physical) {

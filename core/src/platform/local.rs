@@ -38,8 +38,19 @@ impl Bus {
         let limits = self.limits;
         let lapic = self.lapics.get_mut(cpu).ok_or(Illegal)?;
         lapic.set_base(value, limits.physical_address_width, limits.x2apic)?;
+        let mut pages = self.lapics.iter().filter_map(|lapic| lapic.page());
+        self.apic_over_ram = pages.any(|page| self.ram.offset(page).is_some());
         self.refresh(cpu);
         Ok(())
+    }
+
+    /// Where in RAM an access by `cpu` goes; `None` outside RAM, and where the page of its local APIC lies in front.
+    #[inline]
+    pub fn ram_at(&self, cpu: usize, physical: u64) -> Option<usize> {
+        if self.apic_over_ram && self.lapic_page(cpu) == Some(physical & !0xfff) {
+            return None;
+        }
+        self.ram.offset(physical)
     }
 
     /// INIT resets the local APIC, its ID and IA32_APIC_BASE excepted. The processor calls this when it takes the INIT.

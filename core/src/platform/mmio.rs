@@ -79,7 +79,15 @@ mod tests {
         bus.set_apic_base(0, 0xFED4_0900).unwrap();
         assert_eq!(bus.mmio_read(0, 0xFED4_0030, 4), version);
         assert_eq!(bus.mmio_read(0, LAPIC + 0x30, 4), 0xFFFF_FFFF);
+        bus.set_apic_base(0, 0x5900).unwrap();
+        bus.ram.write(0x5030, &[0x77]);
+        assert_eq!(
+            bus.read_physical(0, 0x5030, 4),
+            version,
+            "it lies in front of RAM"
+        );
         bus.set_apic_base(0, 0xFED4_0100).unwrap();
+        assert_eq!(bus.read_physical(0, 0x5030, 4), 0x77);
         assert_eq!(bus.mmio_read(0, 0xFED4_0030, 4), 0xFFFF_FFFF);
     }
 }

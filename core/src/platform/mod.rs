@@ -57,6 +57,8 @@ pub struct Bus {
     /// Each processor's TSC less the clock.
     tsc_offsets: Vec<u64>,
     limits: local::ApicLimits,
+    /// Some local APIC's page lies over RAM.
+    apic_over_ram: bool,
     ioapic: ioapic::IoApic,
     pic: pic::Pic,
     pic_intr: bool,
@@ -91,6 +93,7 @@ impl Bus {
             lapics: (0..cpus).map(|id| lapic::Lapic::new(id as u32)).collect(),
             tsc_offsets: vec![0; cpus],
             limits: local::ApicLimits::default(),
+            apic_over_ram: false,
             ioapic: ioapic::IoApic::default(),
             pic: pic::Pic::default(),
             pic_intr: false,
@@ -112,7 +115,7 @@ impl Bus {
 
     /// Reads 1 to 8 bytes at a host-physical address; RAM or a device of processor `cpu`.
     pub fn read_physical(&mut self, cpu: usize, address: u64, bytes: u64) -> u64 {
-        match self.ram.offset(address) {
+        match self.ram_at(cpu, address) {
             Some(at) => {
                 let mut value = [0; 8];
                 if let (Some(from), Some(to)) = (
@@ -128,7 +131,7 @@ impl Bus {
     }
 
     pub fn write_physical(&mut self, cpu: usize, address: u64, bytes: u64, value: u64) {
-        match self.ram.offset(address) {
+        match self.ram_at(cpu, address) {
             Some(at) => self
                 .ram
                 .write(at, &value.to_le_bytes()[..(bytes as usize).min(8)]),

@@ -145,6 +145,10 @@ pub fn describe(field: Field, value: u64, vmcs: &Vmcs) -> Vec<String> {
         Format::ActivityState => vec![activity_state(value).to_string()],
         Format::InterruptibilityState => flags(value, INTERRUPTIBILITY),
         Format::PendingDebugExceptions => flags(value, PENDING_DEBUG),
+        Format::InterruptStatus => vec![
+            format!("RVI {:#x}", value & 0xff),
+            format!("SVI {:#x}", value >> 8),
+        ],
         Format::EntryInterruption | Format::ExitInterruption => interruption(value),
         Format::ExitReason => exit_reason(value),
         Format::ExitQualification => exit_qualification(value, vmcs),

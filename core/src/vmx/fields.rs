@@ -45,6 +45,7 @@ pub enum Format {
     ActivityState,
     InterruptibilityState,
     PendingDebugExceptions,
+    InterruptStatus,
     EntryInterruption,
     ExitInterruption,
     ExitReason,
@@ -249,7 +250,7 @@ fields! {
         GUEST_PDPTE1 0x280c Physical, if secondary ENABLE_EPT;
         GUEST_PDPTE2 0x280e Physical, if secondary ENABLE_EPT;
         GUEST_PDPTE3 0x2810 Physical, if secondary ENABLE_EPT;
-        GUEST_INTERRUPT_STATUS 0x0810 Hex, if secondary VIRTUAL_INTERRUPT_DELIVERY;
+        GUEST_INTERRUPT_STATUS 0x0810 InterruptStatus, if secondary VIRTUAL_INTERRUPT_DELIVERY;
         GUEST_PML_INDEX 0x0812 Hex, if secondary ENABLE_PML;
     }
     "25.5" {

@@ -7,6 +7,7 @@ use crate::cpu::flags;
 use crate::platform::Bus;
 use crate::vmx::cause::Cause;
 use crate::vmx::controls::{exit, pin, primary, secondary, tertiary};
+use crate::vmx::describe::describe;
 use crate::vmx::fields::field;
 use crate::vmx::reasons::reason;
 use crate::vmx::tests::Bench;
@@ -427,4 +428,17 @@ fn an_ipi_is_posted() {
         assert_eq!(bench.bus.read_physical(0, DESCRIPTOR + 8, 8), 1 << 0x11);
         assert_eq!(bench.bus.read_physical(0, DESCRIPTOR + 32, 8), 0xf2 << 16 | 1);
     }
+}
+
+#[test]
+fn the_status_is_shown_as_its_parts() {
+    let mut bench = bench(&VMCALL, ALL);
+    bench.set(field::GUEST_INTERRUPT_STATUS, 0x4151);
+    let vmcs = bench.cpu.vmx.current().unwrap();
+    let shown = describe(
+        field::GUEST_INTERRUPT_STATUS,
+        vmcs.get(field::GUEST_INTERRUPT_STATUS),
+        vmcs,
+    );
+    assert_eq!(shown, ["RVI 0x51", "SVI 0x41"]);
 }
