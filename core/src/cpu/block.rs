@@ -17,7 +17,7 @@ pub struct Block {
     pub guarded: bool,
     /// It is one instruction that the run loop must look around: never entered by a link either.
     pub alone: bool,
-    links: [Link; 2],
+    links: [Link; 3],
 }
 
 impl Block {

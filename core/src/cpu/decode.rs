@@ -130,7 +130,9 @@ pub fn block(
         }
         insns.push(insn);
         candidates.push(candidate);
-        if ends || alone {
+        // Most conditional branches are not taken: the block goes on.
+        let goes_on = size == CodeSize::Bits64 && raw.is_jcc_short_or_near();
+        if ends && !goes_on || alone {
             break;
         }
     }

@@ -14,7 +14,7 @@ pub mod flag {
     /// 32-bit or 16-bit address size; neither: 64-bit.
     pub const ADDRESS32: u8 = 1 << 0;
     pub const ADDRESS16: u8 = 1 << 1;
-    /// The handler sets `Cpu::rip`; the instruction ends its block.
+    /// The handler sets `Cpu::rip`; but for a Jcc of 64-bit mode the instruction ends its block.
     pub const BRANCH: u8 = 1 << 2;
     pub const LOCK: u8 = 1 << 3;
     pub const REP: u8 = 1 << 4;
@@ -78,8 +78,8 @@ impl Cpu {
     #[inline(always)]
     pub fn ea(&self, insn: &Insn) -> u64 {
         // A multiplication is one micro-operation where a shift by a variable count is three.
-        let sum = self.regs[(insn.base & 31) as usize]
-            .wrapping_add(self.regs[(insn.index & 31) as usize].wrapping_mul(insn.scale as u64))
+        let sum = self.regs[insn.base as usize]
+            .wrapping_add(self.regs[insn.index as usize].wrapping_mul(insn.scale as u64))
             .wrapping_add(insn.disp);
         sum & insn.address_mask()
     }
@@ -101,15 +101,19 @@ impl Cpu {
         if T::BITS == 8 && number & HIGH_BYTE != 0 {
             return T::from_u64(self.regs[(number & 3) as usize] >> 8);
         }
-        T::from_u64(self.regs[(number & 31) as usize])
+        T::from_u64(self.regs[number as usize])
     }
 
     /// A 32-bit write clears the upper half, narrower ones leave it.
     #[inline(always)]
     pub fn set_reg<T: Int>(&mut self, number: u8, value: T) {
-        let slot = &mut self.regs[(number & 31) as usize];
+        if T::BITS == 8 && number & HIGH_BYTE != 0 {
+            let slot = &mut self.regs[(number & 3) as usize];
+            *slot = *slot & !0xff00 | value.to_u64() << 8;
+            return;
+        }
+        let slot = &mut self.regs[number as usize];
         match T::BITS {
-            8 if number & HIGH_BYTE != 0 => *slot = *slot & !0xff00 | value.to_u64() << 8,
             8 => *slot = *slot & !0xff | value.to_u64(),
             16 => *slot = *slot & !0xffff | value.to_u64(),
             _ => *slot = value.to_u64(),

@@ -51,6 +51,8 @@ pub enum Stop {
     Fault,
     /// `Cpu::vmx.exit` holds a VM exit to take.
     Exit,
+    /// A Jcc in the middle of a block is complete and has set RIP; `fast` alone says so.
+    Taken,
     /// The instruction is complete and another world runs: RIP, RFLAGS and all else are what it begins with.
     World,
 }
@@ -164,7 +166,8 @@ pub enum Shadow {
 #[derive(Clone)]
 pub struct Cpu {
     pub id: usize,
-    pub regs: [u64; 32],
+    /// As many as a byte can name, so that no look-up needs a check; the first 18 are used.
+    pub regs: [u64; 256],
     /// Exact between blocks; within a block see `BLOCK_RIP`.
     pub rip: u64,
     pub flags: Flags,
@@ -231,7 +234,7 @@ impl Cpu {
     pub fn new(id: usize, profile: Arc<Profile>) -> Cpu {
         let mut cpu = Cpu {
             id,
-            regs: [0; 32],
+            regs: [0; 256],
             rip: 0xfff0,
             flags: Flags::default(),
             seg: [Segment::real(0); 8],

@@ -46,11 +46,17 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
     let mut leave_breakpoint = turn.leave_breakpoint;
     loop {
         bus.clock = cpu.clock_base.wrapping_add(cpu.icount);
-        for page in bus.ram.take_stale() {
-            code.invalidate(page);
-            bus.ram.clear_code(page);
+        if bus.ram.has_stale() {
+            for page in bus.ram.take_stale() {
+                code.invalidate(page);
+                bus.ram.clear_code(page);
+            }
         }
-        bus.advance(cpu.id);
+        let mut device_deadline = bus.deadline_for(cpu.id);
+        if device_deadline.is_some_and(|deadline| deadline <= bus.clock) {
+            bus.advance(cpu.id);
+            device_deadline = bus.deadline_for(cpu.id);
+        }
         if let Some(end) = interrupted(cpu, bus) {
             return end;
         }
@@ -58,10 +64,7 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
             return TurnEnd::Count;
         }
         // Before the turn's end, what a device or the preemption timer does by itself.
-        let deadline = [bus.deadline_for(cpu.id), cpu.vmx.deadline()]
-            .into_iter()
-            .flatten()
-            .min();
+        let deadline = [device_deadline, cpu.vmx.deadline()].into_iter().flatten().min();
         let until = deadline.map_or(turn.until, |deadline| {
             turn.until.min(
                 cpu.icount
@@ -120,14 +123,14 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
 }
 
 /// Blocks one after the other until something needs a look.
-#[inline(always)]
+#[inline(never)]
 fn chain(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, mut id: BlockId, until: u64) {
     loop {
         let block = code.block(id);
-        let room = until - cpu.icount;
+        let count = block.insns.len() as u64;
         cpu.regs[BLOCK_RIP] = cpu.rip;
-        if block.insns.len() as u64 > room {
-            return prefix(cpu, bus, &block.insns, room as usize);
+        if count > until - cpu.icount {
+            return prefix(cpu, bus, &block.insns, (until - cpu.icount) as usize);
         }
         if !cpu.code_holds(block.length as u64) {
             return;
@@ -135,46 +138,65 @@ fn chain(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, mut id: BlockId, un
         let [first, rest @ ..] = &block.insns[..] else {
             return;
         };
-        if let Err(stop) = (first.fast)(cpu, bus, first, rest) {
-            return leave(cpu, bus, &block.insns[cpu.stopped_at as usize], stop);
-        }
-        cpu.icount += block.insns.len() as u64;
-        if !block.branches {
-            cpu.rip = cpu.rip.wrapping_add(block.length as u64) & cpu.ip_mask();
+        match (first.fast)(cpu, bus, first, rest) {
+            Ok(()) => {
+                cpu.icount += count;
+                if !block.branches {
+                    cpu.rip = cpu.regs[BLOCK_RIP].wrapping_add(block.length as u64) & cpu.ip_mask();
+                }
+            }
+            Err(Stop::Taken) => cpu.icount += cpu.stopped_at as u64 + 1,
+            Err(stop) => return leave(cpu, bus, &block.insns[cpu.stopped_at as usize], stop),
         }
         let linear = cpu.code_linear();
         let context = code.context(cpu.tlb.unique_context(), cpu.code_size);
         id = match block.next(linear, context) {
             Some(next) => next,
-            None => {
-                if cpu.icount == until {
-                    return;
-                }
-                let next = match code.recent(linear, context) {
-                    Some(next) => next,
-                    None => match enter(cpu, bus, code, linear) {
-                        Ok(next) => next,
-                        Err(stop) => return take(cpu, bus, stop),
-                    },
-                };
-                if code.block(next).guarded || code.block(next).alone {
-                    return;
-                }
-                // The context may be another by now: a walk can take a new one.
-                let context = code.context(cpu.tlb.unique_context(), cpu.code_size);
-                code.link(id, linear, context, next);
-                next
-            }
+            None => match follow(cpu, bus, code, id, until) {
+                Some(next) => next,
+                None => return,
+            },
         };
     }
 }
 
-/// The first `count` instructions of a block, none of which branches.
+/// The block that follows `id`, where no link says so. `None`: the run loop must look first.
+#[inline(never)]
+fn follow(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, id: BlockId, until: u64) -> Option<BlockId> {
+    if cpu.icount == until {
+        return None;
+    }
+    let linear = cpu.code_linear();
+    let context = code.context(cpu.tlb.unique_context(), cpu.code_size);
+    let next = match code.recent(linear, context) {
+        Some(next) => next,
+        None => match enter(cpu, bus, code, linear) {
+            Ok(next) => next,
+            Err(stop) => {
+                take(cpu, bus, stop);
+                return None;
+            }
+        },
+    };
+    if code.block(next).guarded || code.block(next).alone {
+        return None;
+    }
+    // The context may be another by now: a walk can take a new one.
+    let context = code.context(cpu.tlb.unique_context(), cpu.code_size);
+    code.link(id, linear, context, next);
+    Some(next)
+}
+
+/// The first `count` instructions of a block, or those up to a Jcc that is taken.
 #[cold]
 fn prefix(cpu: &mut Cpu, bus: &mut Bus, insns: &[Insn], count: usize) {
     for insn in &insns[..count] {
         if let Err(stop) = (insn.run)(cpu, bus, insn) {
             return leave(cpu, bus, insn, stop);
+        }
+        if insn.has(flag::BRANCH) && cpu.rip != cpu.next_ip(insn) {
+            cpu.icount += insn.position as u64 + 1;
+            return;
         }
     }
     cpu.icount += count as u64;

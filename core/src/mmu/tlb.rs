@@ -10,6 +10,9 @@ pub const PAGE: u64 = 0x1000;
 pub const PAGE_MASK: u64 = !0xfff;
 
 const SLOTS: usize = 2048;
+/// What a tag is multiplied by, for a slot in the upper bits: the golden ratio both for the page and for the context, by
+/// which neighbours land far apart (Knuth vol. 3, 6.4).
+const SPREAD: u64 = 0x9e39_e377_9b97_f4a7;
 /// Context numbers are 10 bits, 0 is never used; the low two bits of the tag are the privilege.
 const CONTEXTS: u64 = 1024;
 /// The processor's number lies above the bits of a tag's context, and its generation above that: links between blocks
@@ -103,6 +106,8 @@ pub struct Tlb {
     /// No context is older than this count, and all are exact: nothing that a flush could forget.
     fresh_at: Option<u64>,
     space: Space,
+    /// The space that was current before, and its number while that holds: VM entries and exits go back and forth.
+    previous: Option<(Space, u64)>,
     next: u64,
     /// With the processor's number. Grows by `GENERATION` each time context numbers are handed out anew, or a page of code is forgotten.
     generation: u64,
@@ -139,18 +144,19 @@ impl Tlb {
             table_writes: 0,
             fresh_at: None,
             space: Space::default(),
+            previous: None,
             next: 1,
             generation: processor as u64 % PROCESSORS * PROCESSOR,
             large: FxHashMap::default(),
             fetched: FxHashSet::default(),
         };
-        tlb.enter(Space::default());
+        tlb.begin_space();
         tlb
     }
 
     #[inline(always)]
     fn slot(linear: u64, context: u64) -> usize {
-        ((linear >> 12 ^ linear >> 23 ^ context << 4) as usize) & (SLOTS - 1)
+        ((linear & PAGE_MASK | context).wrapping_mul(SPREAD) >> (64 - SLOTS.ilog2())) as usize
     }
 
     #[inline(always)]
@@ -194,10 +200,28 @@ impl Tlb {
 
     /// Makes `space` the current one, with whatever of it is still cached.
     pub fn enter(&mut self, space: Space) {
+        if space == self.space {
+            return;
+        }
+        let left = (self.space, self.context >> 2);
         self.space = space;
-        let number = match self.contexts.get(&space) {
+        match &self.previous {
+            Some((known, number)) if *known == space => {
+                self.context = *number << 2 | self.context & 3;
+                self.previous = Some(left);
+            }
+            _ => {
+                self.previous = Some(left);
+                self.begin_space();
+            }
+        }
+    }
+
+    /// Finds the number of the current space, or gives it one.
+    fn begin_space(&mut self) {
+        let number = match self.contexts.get(&self.space) {
             Some(context) => context.number,
-            None => self.fresh(space),
+            None => self.fresh(self.space),
         };
         self.context = number << 2 | self.context & 3;
     }
@@ -224,6 +248,7 @@ impl Tlb {
         self.contexts.clear();
         self.large.clear();
         self.fetched.clear();
+        self.previous = None;
         self.next = 1;
         self.generation += GENERATION;
     }
@@ -231,7 +256,7 @@ impl Tlb {
     fn bound(&mut self, pages: usize) {
         if pages >= MOST_PAGES {
             self.start_over();
-            self.enter(self.space);
+            self.begin_space();
         }
     }
 
@@ -315,12 +340,14 @@ impl Tlb {
             .iter()
             .all(|(space, context)| context.is_exact(space, table_writes));
         self.fresh_at = all.then_some(table_writes);
-        self.enter(self.space);
+        self.previous = None;
+        self.begin_space();
     }
 
     pub fn flush_all(&mut self) {
         self.contexts.clear();
-        self.enter(self.space);
+        self.previous = None;
+        self.begin_space();
     }
 
     /// What is cached for the spaces that `wanted` names: the page's linear address, the privilege, the entry.

@@ -183,6 +183,12 @@ impl Ram {
         }
     }
 
+    /// Whether code pages were written to since `take_stale`.
+    #[inline(always)]
+    pub fn has_stale(&self) -> bool {
+        !self.stale.is_empty()
+    }
+
     /// Takes the offsets of code pages written to since last asked.
     pub fn take_stale(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.stale)

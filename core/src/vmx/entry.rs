@@ -114,7 +114,7 @@ pub fn environment<'a>(
     long_mode: bool,
     read: &'a dyn Fn(u64) -> Option<u64>,
 ) -> Environment<'a> {
-    let features = profile.cpuid(7, 0)[1];
+    let features = profile.extended_features();
     Environment {
         long_mode,
         in_smm: false,

@@ -11,7 +11,8 @@ use crate::platform::Bus;
 /// VMsucceed: the six arithmetic flags are cleared.
 #[inline]
 pub fn succeed(cpu: &mut Cpu) {
-    set_arithmetic(cpu, 0);
+    // As a result of 1 leaves them.
+    cpu.flags.logic(1u64);
 }
 
 fn set_arithmetic(cpu: &mut Cpu, wanted: u64) {

@@ -569,6 +569,17 @@ impl FieldSet {
         set
     }
 
+    pub const fn intersection(self, other: &FieldSet) -> FieldSet {
+        let mut set = self;
+        let mut i = 0;
+        while i < FieldSet::WORDS {
+            set.0[i] &= other.0[i];
+            i += 1;
+        }
+        set
+    }
+
+    #[inline]
     pub fn insert(&mut self, field: Field) {
         self.0[field.index() / 64] |= 1 << (field.index() % 64);
     }

@@ -24,6 +24,8 @@ pub struct Profile {
 #[derive(Clone, Copy, Debug, Default)]
 struct Derived {
     physical_address_width: u32,
+    /// EBX of leaf 7.
+    extended_features: u32,
     linear_address_width: u8,
     huge_pages: bool,
     cr4_allowed: u64,
@@ -297,6 +299,7 @@ impl Profile {
         let has = ALL.iter().filter(|&&feature| self.has(feature));
         self.derived = Derived {
             physical_address_width: (self.cpuid(0x8000_0008, 0)[0] & 0xff).clamp(32, 52),
+            extended_features: self.cpuid(7, 0)[1],
             linear_address_width: if self.has(feature::LA57) { 57 } else { 48 },
             huge_pages: self.has(feature::PAGE1GB),
             cr4_allowed: has.fold(CR4_ALWAYS, |cr4, feature| cr4 | feature.cr4),
@@ -419,6 +422,11 @@ impl Profile {
     /// The physical-address width in bits, at least 32 and at most 52.
     pub fn maxphyaddr(&self) -> u32 {
         self.derived.physical_address_width
+    }
+
+    /// The extended feature flags: EBX of CPUID leaf 7.
+    pub fn extended_features(&self) -> u32 {
+        self.derived.extended_features
     }
 
     /// The linear-address width in bits that the processor has, whatever CR4.LA57 says.

@@ -67,8 +67,12 @@ impl Vmcs {
     /// Stores `value`, cut to the field's width. Returns whether the field changed.
     #[inline]
     pub fn set(&mut self, field: Field, value: u64) -> bool {
-        let value = value & field.mask();
         let slot = &mut self.values[field.index()];
+        // Most fields that a VM exit saves are as they were.
+        if *slot == value {
+            return false;
+        }
+        let value = value & field.mask();
         if *slot == value {
             return false;
         }

@@ -38,6 +38,8 @@ struct Shape<'a> {
     insn: &'a Insn,
     /// Nobody reads the flags that it sets.
     quiet: bool,
+    /// The Jcc that comes next.
+    jcc: Option<Mn>,
 }
 
 /// A place that this module's operands know.
@@ -153,6 +155,22 @@ macro_rules! to {
     };
 }
 
+/// The handler for the condition of a Jcc; those on OF and PF are too rare to have any.
+macro_rules! by_condition {
+    ($jcc:expr, $N:ident => $handler:expr) => {
+        by_condition!(@ $jcc, $N => $handler; 2 Jb, 3 Jae, 4 Je, 5 Jne, 6 Jbe, 7 Ja, 8 Js, 9 Jns, 12 Jl, 13 Jge, 14 Jle, 15 Jg)
+    };
+    (@ $jcc:expr, $N:ident => $handler:expr; $($number:literal $name:ident),*) => {
+        match $jcc {
+            $(Mn::$name => {
+                const $N: u8 = $number;
+                $handler
+            })*
+            _ => None,
+        }
+    };
+}
+
 /// The handler of two operands; at most one of them is in memory.
 macro_rules! from_and_to {
     ($shape:expr, $T:ident $D:ident $S:ident => $handler:expr) => {{
@@ -176,6 +194,9 @@ macro_rules! from_and_to {
 }
 
 fn update<C: Compute>(shape: &Shape) -> Option<Fast> {
+    if let Some(both) = shape.jcc.and_then(|jcc| update_and_jcc::<C>(shape, jcc)) {
+        return Some(both);
+    }
     if shape.quiet && shape.place(0)? == Place::Register {
         let source = shape.place(1)?;
         type Quiet<C> = arithmetic::Quiet<C>;
@@ -183,6 +204,36 @@ fn update<C: Compute>(shape: &Shape) -> Option<Fast> {
             sized_wide!(shape.bytes(0), T => arithmetic::update::<T, Quiet<C>, R0, S>));
     }
     from_and_to!(shape, T D S => arithmetic::update::<T, C, D, S>)
+}
+
+/// CMP or TEST of a register, and the Jcc after it.
+fn compare_and_jcc<C: Compute>(shape: &Shape, jcc: Mn) -> Option<Fast> {
+    let (bytes, first, second) = (shape.bytes(0), shape.place(0)?, shape.place(1)?);
+    match (first, second) {
+        (Place::Register, Place::Register) => {
+            type B = R1;
+            by_condition!(jcc, N => sized_wide!(bytes, T => branch::compare_and_jcc::<T, C, R0, B, N>))
+        }
+        (Place::Register, Place::Immediate) => {
+            type B = Imm;
+            by_condition!(jcc, N => sized_wide!(bytes, T => branch::compare_and_jcc::<T, C, R0, B, N>))
+        }
+        _ => None,
+    }
+}
+
+/// An addition and its like of an immediate to a register, and the JE or JNE after it.
+fn update_and_jcc<C: Compute>(shape: &Shape, jcc: Mn) -> Option<Fast> {
+    let bytes = shape.bytes(0);
+    match (shape.place(0)?, shape.place(1)?, jcc) {
+        (Place::Register, Place::Immediate, Mn::Je) => {
+            sized_wide!(bytes, T => branch::update_and_jcc::<T, C, Imm, 4>)
+        }
+        (Place::Register, Place::Immediate, Mn::Jne) => {
+            sized_wide!(bytes, T => branch::update_and_jcc::<T, C, Imm, 5>)
+        }
+        _ => None,
+    }
 }
 
 /// The result depends on CF.
@@ -194,6 +245,9 @@ fn update_with_carry<C: Compute>(shape: &Shape) -> Option<Fast> {
 }
 
 fn compare<C: Compute>(shape: &Shape) -> Option<Fast> {
+    if let Some(both) = shape.jcc.and_then(|jcc| compare_and_jcc::<C>(shape, jcc)) {
+        return Some(both);
+    }
     from_and_to!(shape, T A B => arithmetic::compare::<T, C, A, B>)
 }
 
@@ -379,6 +433,7 @@ pub fn choose(insns: &mut [Insn], candidates: &[Candidate], size: CodeSize) {
         return;
     }
     let mut wanted = true;
+    let mut next = None;
     for (insn, candidate) in insns.iter_mut().zip(candidates).rev() {
         let in_memory = |operand: &Operand| matches!(operand, Operand::Memory(_));
         let stops = candidate.operands.iter().any(in_memory) && candidate.raw.mnemonic() != Mn::Lea;
@@ -390,11 +445,15 @@ pub fn choose(insns: &mut [Insn], candidates: &[Candidate], size: CodeSize) {
                     operands: candidate.operands,
                     insn,
                     quiet: !wanted,
+                    jcc: next
+                        .filter(|next: &Instruction| next.is_jcc_short_or_near())
+                        .map(|next| next.mnemonic()),
                 };
                 Some((select(&shape)?, flags))
             });
         let (fast, flags) = chosen.unwrap_or((exact, FlagUse::Reads));
         insn.fast = fast;
+        next = Some(candidate.raw);
         wanted = stops
             || match flags {
                 FlagUse::Keeps | FlagUse::Changes => wanted,

@@ -17,8 +17,8 @@ use super::insn::Insn;
 use super::{Cpu, Done};
 use crate::platform::Bus;
 
-/// Runs an instruction of a block and all after it, up to the end of the block. Where one stops, its number is in
-/// `Cpu::stopped_at`.
+/// Runs an instruction of a block and all after it, up to the end of the block or a Jcc that is taken. Where one stops,
+/// its number is in `Cpu::stopped_at`.
 pub type Fast = fn(&mut Cpu, &mut Bus, &Insn, &[Insn]) -> Done;
 
 /// Goes on to what is left of the block. The call is in tail position: it compiles to a jump.

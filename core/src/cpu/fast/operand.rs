@@ -68,7 +68,7 @@ pub struct Based;
 impl Address for Based {
     #[inline(always)]
     fn of(cpu: &Cpu, insn: &Insn) -> u64 {
-        cpu.regs[(insn.base & 31) as usize].wrapping_add(insn.disp)
+        cpu.regs[insn.base as usize].wrapping_add(insn.disp)
     }
 }
 
@@ -76,7 +76,7 @@ pub struct Indexed;
 impl Address for Indexed {
     #[inline(always)]
     fn of(cpu: &Cpu, insn: &Insn) -> u64 {
-        let index = cpu.regs[(insn.index & 31) as usize];
+        let index = cpu.regs[insn.index as usize];
         // A multiplication is one micro-operation where a shift by a variable count is three.
         Based::of(cpu, insn).wrapping_add(index.wrapping_mul(insn.scale as u64))
     }

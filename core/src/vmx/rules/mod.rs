@@ -266,6 +266,8 @@ enum Inputs {
 /// The rules by the field whose change calls for them, and those that are called for always.
 struct Dependents {
     by_field: Vec<Vec<&'static Rule>>,
+    /// The fields that have any.
+    fields: FieldSet,
     always: Vec<&'static Rule>,
 }
 
@@ -275,6 +277,7 @@ impl Dependents {
         DEPENDENTS.get_or_init(|| {
             let mut dependents = Dependents {
                 by_field: vec![Vec::new(); Field::COUNT],
+                fields: FieldSet::EMPTY,
                 always: Vec::new(),
             };
             for &(rules, inputs) in TABLES {
@@ -286,6 +289,7 @@ impl Dependents {
                     let skipped = (inputs == Inputs::SegmentFields).then_some(field::GUEST_RFLAGS);
                     for field in rule.reads().iter().filter(|&field| Some(field) != skipped) {
                         dependents.by_field[field.index()].push(rule);
+                        dependents.fields.insert(field);
                     }
                 }
             }
@@ -318,16 +322,12 @@ pub fn first_broken(context: &Context) -> Option<&'static Rule> {
 
 fn change_broke_a_rule(context: &Context) -> bool {
     let dependents = Dependents::get();
-    let changed = context
-        .vmcs
-        .changed()
-        .iter()
-        .flat_map(|field| &dependents.by_field[field.index()]);
-    dependents
-        .always
-        .iter()
-        .chain(changed)
-        .any(|rule| rule.is_broken(context))
+    let is_broken = |rules: &[&Rule]| rules.iter().any(|rule| rule.is_broken(context));
+    let changed = context.vmcs.changed().intersection(&dependents.fields);
+    is_broken(&dependents.always)
+        || changed
+            .iter()
+            .any(|field| is_broken(&dependents.by_field[field.index()]))
 }
 
 /// A broken rule in words.
