@@ -48,8 +48,8 @@ format: setup ## format all source
 docs: setup ## write the documents that are made of the core's tables
 	GDBVMX_WRITE_DOCS=1 cargo test --quiet --manifest-path core/Cargo.toml --lib the_document_is_current
 
-bench: build guests ## measure speed, beside Debian's Bochs in the same run
-	$(VENV)/python scripts/bench.py
+bench: build guests ## measure speed beside Debian's Bochs, start and memory; writes docs/performance.md
+	$(VENV)/python scripts/bench.py --write
 
 demo: build guests ## a debugging session that runs by itself
 	$(VENV)/python scripts/demo.py

@@ -1,26 +1,37 @@
 #!/usr/bin/env python3
-"""Measures the emulator's speed with the benchmark guest, and Debian's Bochs in the same run.
+"""Measures the emulator's speed with the benchmark guest, beside Debian's Bochs; start and memory too.
 
-Each part of the guest runs twice in each machine, with one and with many iterations; the difference of
-the CPU times is that of the iterations alone, without boot and start. Instructions are counted by the
-emulator: the guest executes the same ones in Bochs. Figures are of CPU time, so other load on the host
-distorts them little; they depend on the host: read them as ratios.
+Each part of the guest runs in each machine, with one and with many iterations; the difference of the CPU
+times is that of the iterations alone, without boot and start. The two machines take turns, and a ratio is
+the median of those of the pairs: other load on the host then distorts it little. Instructions are counted
+by the emulator: the guest executes the same ones in Bochs. With --write the tables go into
+docs/performance.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gdbvmx.machine import Machine
 from gdbvmx.reference import bochs
 
-IMAGE = Path(__file__).resolve().parent.parent / "guests" / "build" / "bench.elf"
+ROOT = Path(__file__).resolve().parent.parent
+IMAGE = ROOT / "guests" / "build" / "bench.elf"
+DOCUMENT = ROOT / "docs" / "performance.md"
+# What stands between these lines of the document is written here.
+BEGIN, END = "<!-- measured by make bench -->\n", "<!-- end -->\n"
 ONCE = 1
-SECONDS = 1.0  # that a measurement takes at least
+SECONDS = 0.7  # that the emulator's share of a measurement takes at least
 STRETCH = 1_000_000_000
 
 
@@ -31,17 +42,18 @@ class BenchError(Exception):
 @dataclass(frozen=True)
 class Part:
     name: str
-    unit: str  # what one iteration is, if it is the thing to report; else instructions are
     first: int  # iterations of the first try
+    unit: str = ""  # what one iteration is, if it is the thing to report; else instructions are
 
 
 PARTS = (
-    Part("alu", "", 1_000_000),
-    Part("copy", "", 100),
-    Part("chase4m", "", 1_000_000),
-    Part("chase512k", "", 1_000_000),
-    Part("recursion", "", 100),
-    Part("vmexit", "round trip", 10_000),
+    Part("alu", 1_000_000),
+    Part("copy", 100),
+    Part("chase4m", 1_000_000),
+    Part("chase512k", 1_000_000),
+    Part("recursion", 100),
+    Part("vmexit", 10_000, "round trip"),
+    Part("vmexit-vpid", 10_000, "round trip"),
 )
 
 
@@ -64,7 +76,7 @@ def ours(part: Part, iterations: int) -> Run:
 
 
 def in_bochs(part: Part, iterations: int) -> Run:
-    result = bochs.run(IMAGE, f"part={part.name} n={iterations}", timeout=600)
+    result = bochs.run(IMAGE, f"part={part.name} n={iterations}", timeout=900)
     if not result.powered_off:
         raise BenchError(f"{part.name}: the guest did not end in Bochs")
     return Run(result.cpu_seconds, 0, checksum(part, result.serial))
@@ -84,16 +96,23 @@ class Result:
     part: Part
     iterations: int
     instructions: int
-    ours: float  # seconds of CPU time
-    bochs: float | None
+    pairs: Sequence[tuple[float, float | None]]  # CPU seconds: ours, Bochs's
 
-    def speed(self, seconds: float) -> str:
+    def figure(self, seconds: float) -> str:
         if self.part.unit:
-            return f"{seconds / self.iterations * 1e6:.3f} us"
+            return f"{seconds / self.iterations * 1e6:.3f} µs"
         return f"{self.instructions / seconds / 1e6:.0f}"
 
+    def row(self) -> list[str]:
+        cells = [self.part.name, self.figure(statistics.median(ours for ours, _ in self.pairs))]
+        compared = [(ours, theirs) for ours, theirs in self.pairs if theirs is not None]
+        if not compared:
+            return [*cells, "", ""]
+        ratio = statistics.median(theirs / ours for ours, theirs in compared)
+        return [*cells, self.figure(statistics.median(theirs for _, theirs in compared)), f"{ratio:.1f}"]
 
-def measure(part: Part, with_bochs: bool) -> Result:
+
+def measure(part: Part, rounds: int, with_bochs: bool) -> Result:
     base = ours(part, ONCE)
     iterations, run = part.first, ours(part, part.first)
     while run.seconds - base.seconds < SECONDS:
@@ -101,34 +120,103 @@ def measure(part: Part, with_bochs: bool) -> Result:
         growth = SECONDS * 1.2 / max(run.seconds - base.seconds, 1e-3)
         iterations = int(iterations * min(max(growth, 1.5), 10))
         run = ours(part, iterations)
-    reference = None
-    if with_bochs:
-        theirs, theirs_base = in_bochs(part, iterations), in_bochs(part, ONCE)
-        if theirs.checksum != run.checksum:
-            raise BenchError(f"{part.name}: checksum {run.checksum} here, {theirs.checksum} in Bochs")
-        reference = theirs.seconds - theirs_base.seconds
-    instructions = run.instructions - base.instructions
-    return Result(part, iterations, instructions, run.seconds - base.seconds, reference)
+    reference_base = in_bochs(part, ONCE) if with_bochs else None
+    pairs: list[tuple[float, float | None]] = []
+    for _ in range(rounds):
+        run = ours(part, iterations)
+        reference = None
+        if reference_base is not None:
+            theirs = in_bochs(part, iterations)
+            if theirs.checksum != run.checksum:
+                raise BenchError(f"{part.name}: checksum {run.checksum} here, {theirs.checksum} in Bochs")
+            reference = theirs.seconds - reference_base.seconds
+        pairs.append((run.seconds - base.seconds, reference))
+    return Result(part, iterations, run.instructions - base.instructions, pairs)
+
+
+# Run by a fresh interpreter; prints CPU times in ms and sizes in MiB. The guest touches its 6 MiB image.
+START = """
+import json, resource, sys, time
+def now(): return time.process_time() * 1e3
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+start = now()
+import gdbvmx
+package = now()
+from gdbvmx.machine import Machine
+scripting, empty = now(), peak()
+machine = Machine.boot(sys.argv[1], append="part=alu n=1", memory=256 << 20)
+machine.run(1)
+first, booted = now(), peak()
+while machine.run(1_000_000_000)["kind"] in ("count", "attention"): pass
+print(json.dumps([package - start, scripting - start, first - start, booted - empty, peak() - empty]))
+"""
+START_ROWS = (
+    "`import gdbvmx`, ms",
+    "`from gdbvmx.machine import Machine`, ms",
+    "from there, imports included, to the first guest instruction, ms",
+    "host memory of a machine with 256 MiB at its first instruction, MiB",
+    "the same when the guest has ended, MiB",
+)
+
+
+def start(rounds: int) -> list[list[str]]:
+    """The least of several starts: whatever else runs can only add to it."""
+    command = [sys.executable, "-c", START, str(IMAGE)]
+    runs = [
+        json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        for _ in range(rounds * 3)
+    ]
+    least = [min(figures) for figures in zip(*runs, strict=True)]
+    return [[name, f"{figure:.1f}"] for name, figure in zip(START_ROWS, least, strict=True)]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown, its columns in line."""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    lines = [head, ["-" * width for width in widths], *rows]
+    return "".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |\n"
+        for line in lines
+    )
+
+
+def host() -> str:
+    """The machine that this runs on, in a sentence."""
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    model = found.group(1) if found else "unknown processor"
+    return f"Measured on {os.cpu_count()} processors of {model}.\n"
+
+
+def write(text: str) -> None:
+    document = DOCUMENT.read_text()
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise BenchError(f"{DOCUMENT} has no place for the tables: the lines {BEGIN!r} and {END!r}")
+    DOCUMENT.write_text(before + begin + "\n" + text + "\n" + end + after)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--no-bochs", action="store_true", help="only the emulator")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="pairs of runs (default: 3)")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
     parser.add_argument("parts", metavar="PART", nargs="*", help="only these")
     arguments = parser.parse_args()
     chosen = [part for part in PARTS if not arguments.parts or part.name in arguments.parts]
     missing = bochs.missing_packages()
     if missing and not arguments.no_bochs:
         print(f"bench: without Bochs; it needs: apt-get install {' '.join(missing)}", file=sys.stderr)
-    print("million guest instructions per second of CPU time; vmexit: the round trip of an exit")
-    print(f"{'part':<10} {'gdbvmx':>10} {'Bochs':>10} {'ratio':>7}", flush=True)
+    rows = []
     try:
         for part in chosen:
-            result = measure(part, not (missing or arguments.no_bochs))
-            line = f"{part.name:<10} {result.speed(result.ours):>10}"
-            if result.bochs is not None:
-                line += f" {result.speed(result.bochs):>10} {result.bochs / result.ours:>6.1f}x"
-            print(line, flush=True)
+            rows.append(measure(part, arguments.rounds, not (missing or arguments.no_bochs)).row())
+            print(*rows[-1], sep="\t", file=sys.stderr, flush=True)
+        speed = table(["part", "gdbvmx", "Bochs", "ratio"], rows)
+        text = f"{host()}\n{speed}\n{table(['start and memory', ''], start(arguments.rounds))}"
+        print(text)
+        if arguments.write:
+            write(text)
     except (BenchError, bochs.BochsStartError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

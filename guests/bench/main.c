@@ -16,6 +16,7 @@ static const struct part parts[] = {
 	{"recursion", "recursive Fibonacci numbers; an iteration is F(15)", NULL, run_recursion},
 	{"vmexit", "VM exits on CPUID and back, with three VMREADs and a VMWRITE", prepare_vmexit,
 		run_vmexit},
+	{"vmexit-vpid", "the same in a guest with a VPID", prepare_vmexit_vpid, run_vmexit},
 };
 
 static const struct part *find(const char *name)
@@ -37,7 +38,7 @@ void main(void)
 	if (!part) {
 		print("bench: part=%s is unknown; these are known:\n", name);
 		for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
-			print("  %-10s %s\n", parts[i].name, parts[i].what);
+			print("  %-11s %s\n", parts[i].name, parts[i].what);
 		machine_end(END_BAD_USAGE);
 	}
 	if (part->prepare)

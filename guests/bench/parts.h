@@ -19,6 +19,7 @@ void prepare_chase_4m(void);
 void prepare_chase_512k(void);
 u64 run_chase(u64 n);
 void prepare_vmexit(void);
+void prepare_vmexit_vpid(void);
 u64 run_vmexit(u64 n);
 
 #endif

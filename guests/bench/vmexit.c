@@ -23,14 +23,15 @@ asm(".pushsection .text\n"
     ".size vmexit_guest, . - vmexit_guest\n"
     ".popsection");
 
-void prepare_vmexit(void)
+static void prepare(u32 primary, u32 secondary)
 {
 	struct vm_controls controls;
 
 	vmx_on();
 	controls = (struct vm_controls){
 		.pin = vmx_adjust("pin-based", vmx_caps.pin, 0, 0),
-		.primary = vmx_adjust("primary", vmx_caps.primary, 0, 0),
+		.primary = vmx_adjust("primary", vmx_caps.primary, primary, 0),
+		.secondary = secondary ? vmx_adjust("secondary", vmx_caps.secondary, secondary, 0) : 0,
 		.exit = vmx_adjust("exit", vmx_caps.exit, EXIT_HOST_64_BIT, 0),
 		.entry = vmx_adjust("entry", vmx_caps.entry, ENTRY_IA32E_GUEST, 0),
 	};
@@ -47,6 +48,18 @@ void prepare_vmexit(void)
 	vmwrite(GUEST_GDTR_LIMIT, 0x27);
 	vmwrite(GUEST_RSP, 0); /* the guest has no stack, and no use for one */
 	vmwrite(GUEST_RIP, (u64)vmexit_guest);
+}
+
+void prepare_vmexit(void)
+{
+	prepare(0, 0);
+}
+
+/* With a VPID, translations outlive exits and entries. */
+void prepare_vmexit_vpid(void)
+{
+	prepare(PRIMARY_SECONDARY_CONTROLS, SECONDARY_VPID);
+	vmwrite(VPID, 1);
 }
 
 /* Three VMREADs and one VMWRITE for a CPUID. Says whether the guest goes on. */
