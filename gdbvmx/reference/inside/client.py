@@ -137,10 +137,10 @@ class Keeper:
                 match said:
                     case {"say": text}:
                         say(text)
-                    case {"gdb": [host, port]}:
-                        listening(host, port)
-                    case {"started": _}:
+                    case {"started": _, "gdb": address}:
                         deadline = None if timeout is None else time.monotonic() + timeout
+                        if address is not None:
+                            listening(*address)
                     case {"serial": data}:
                         serial(base64.b64decode(data))
                     case {"trace": data}:

@@ -2,8 +2,8 @@
 
 It speaks lines of JSON with its clients, over the socket that it is started with and, if it is to be kept,
 over one in the user's runtime directory. From a client: `run` (a `Request`), `input` (base64), `keep`,
-`stop`. To it: `say` (a line for the user), `serial` (base64), `gdb` (the port that waits), `started`, `trace`
-(base64, a piece of ftrace's text), `end` (QEMU's exit status) or `error`. A client that goes away takes its
+`stop`. To it: `say` (a line for the user), `started` with `gdb` (where gdb is waited for, or null), `serial`
+(base64), `trace` (base64, a piece of ftrace's text), `end` (QEMU's exit status) or `error`. A client that goes away takes its
 image with it, and unless the keeper is kept, the keeper too. However it ends, Bochs and all files end with
 it.
 """
@@ -90,11 +90,18 @@ class StubPort:
         self._server: asyncio.Server | None = None
         self._gdb: asyncio.StreamWriter | None = None
 
-    async def open(self, host: str, port: int) -> tuple[str, int]:
+    async def bind(self, host: str, port: int) -> None:
+        """Takes the port, so that one that is taken is told before the boot. Raises OSError."""
         try:
-            self._server = await asyncio.start_server(self._serve, host, port)
+            self._server = await asyncio.start_server(self._serve, host, port, start_serving=False)
         except OSError as error:
             raise OSError(error.errno, error.strerror, f"{host}:{port}") from error
+
+    async def listen(self) -> tuple[str, int] | None:
+        """Lets gdb in from now on; the address, or None if no port was taken."""
+        if self._server is None:
+            return None
+        await self._server.start_serving()
         address = self._server.sockets[0].getsockname()
         return str(address[0]), int(address[1])
 
@@ -194,17 +201,12 @@ class Keeper:
         request = Request(**wanted)
         self._busy = request.image
         try:
+            if request.gdb is not None:
+                await self._stub.bind(*request.gdb)
             if self._booted:
                 self._machine.go_on()
             else:
-                if request.gdb is not None:
-                    # A port that is taken is told before the boot, though it opens after it.
-                    await self._stub.open(*request.gdb)
-                    self._stub.close()
                 await self._boot(client)
-            if request.gdb is not None:
-                host, port = await self._stub.open(*request.gdb)
-                client.tell(gdb=[host, port])
             await self._run_image(client, request)
         except OSError as error:
             client.tell(error=f"{error.filename}: {os.strerror(error.errno or 0)}")
@@ -246,12 +248,15 @@ class Keeper:
         token = secrets.token_hex(8)
         size = self._machine.give(request.files())
         self._machine.control.write(request.command(token, size).encode())
-        client.tell(started=True)
         typing = asyncio.ensure_future(self._pass_keys(client))
         framing = Framing(token)
         try:
             while True:
+                waiting = not framing.begun
                 output, end = framing.feed(await self._read(client, math.inf))
+                if waiting and framing.begun:
+                    # Not earlier: what gdb says before the stub's line is open in there is lost.
+                    client.tell(started=True, gdb=await self._stub.listen())
                 if output:
                     client.tell(serial=base64.b64encode(output).decode())
                 if end is not None:

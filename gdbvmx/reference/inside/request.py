@@ -15,6 +15,7 @@ ESCAPE = b"\x01"
 QUIT = ESCAPE + b"x"
 
 _IMAGES = "/run/image"
+_STUB = "/dev/ttyS1"
 
 # KVM's tracepoints for what a hypervisor in it does, in a buffer of 16 MB; their text goes to the disk.
 _TRACING = "/sys/kernel/tracing"
@@ -67,7 +68,7 @@ class Request:
         # QEMU reads its input from the same line: two bytes of its console's escape end it.
         devices = ["-chardev", "stdio,id=s,mux=on,signal=off", "-serial", "chardev:s", "-mon", "chardev=s"]
         if self.gdb is not None:
-            devices += ["-chardev", "serial,id=g,path=/dev/ttyS1", "-gdb", "chardev:g"]
+            devices += ["-chardev", f"serial,id=g,path={_STUB}", "-gdb", "chardev:g"]
         if self.freeze:
             devices += ["-S"]
         words = shlex.join([PROGRAM, *guest.arguments(devices)])
@@ -77,6 +78,8 @@ class Request:
             # Where QEMU ended before it was told to, what it was told is still on the line.
             f"\nrm -rf {_IMAGES}; mkdir {_IMAGES}; blockdev --flushbufs /dev/sdb;"
             f" head -c {size} /dev/sdb | tar -x -C {_IMAGES}; {before}"
+            # Held open, the stub's line keeps what gdb says until QEMU listens; opened anew, it is empty.
+            f" exec 7<&-; exec 7<>{_STUB};"
             f" {mark}; {words} 2>/run/errors; status=$?; {mark}; traced=0; {after}"
             " printf '%d %d %s\\n' $status $traced \"$(tail -c 1000 /run/errors | base64 | tr -d '\\n')\"\n"
         )
@@ -98,6 +101,11 @@ class Framing:
         self._mark = _MARK + token.encode() + _MARK
         self._buffer = b""
         self._marks = 0
+
+    @property
+    def begun(self) -> bool:
+        """QEMU has been started."""
+        return self._marks > 0
 
     def feed(self, data: bytes) -> tuple[bytes, End | None]:
         """The guest's bytes in `data`, and what is told after them."""
