@@ -3,9 +3,9 @@
 It speaks lines of JSON with its clients, over the socket that it is started with and, if it is to be kept,
 over one in the user's runtime directory. From a client: `run` (a `Request`), `input` (base64), `keep`,
 `stop`. To it: `say` (a line for the user), `started` with `gdb` (where gdb is waited for, or null), `serial`
-(base64), `trace` (base64, a piece of ftrace's text), `end` (QEMU's exit status) or `error`. A client that goes away takes its
-image with it, and unless the keeper is kept, the keeper too. However it ends, Bochs and all files end with
-it.
+(base64), `trace` (base64, a piece of ftrace's text), `end` (QEMU's exit status) or `error`. A client that
+goes away takes its image with it, and unless the keeper is kept, the keeper too. However it ends, Bochs and
+all files end with it.
 """
 
 from __future__ import annotations
