@@ -146,5 +146,6 @@ def _clear(core: _core.Machine, address: int, size: int) -> None:
     step = 1 << 20
     for start in range(address, address + size, step):
         length = min(step, address + size - start)
-        if any(core.read_physical(start, length)):
-            core.write_physical(start, bytes(length))
+        zeros = bytes(length)
+        if core.read_physical(start, length) != zeros:
+            core.write_physical(start, zeros)
