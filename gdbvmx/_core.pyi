@@ -223,7 +223,7 @@ class Machine:
         """Names and sizes in bits: rax … r15, rip, eflags, es … gs (selectors), es_base …, ldtr, tr (with
         _base, _limit, _rights), gdtr_base, gdtr_limit, idtr_base, idtr_limit, cr0, cr2, cr3, cr4, cr8,
         efer, dr0 … dr3, dr6, dr7, cpl, st0 … st7, fctrl …, mxcsr, xmm0 … xmm15; as the CPU profile has them
-        xcr0, xss, ymm0h …, pkru."""
+        xcr0, xss, ymm0h …, pkru, ssp, u_cet, s_cet."""
     def read_register(self, name: str, vcpu: int = 0, vmcs: int | None = None) -> int: ...
     def write_register(self, name: str, value: int, vcpu: int = 0, vmcs: int | None = None) -> None: ...
     def code_bits(self, vcpu: int = 0, vmcs: int | None = None) -> int:

@@ -148,6 +148,7 @@ _SYSTEM = (
     _plain("efer", 64, "efer", "system"),
     _plain("xcr0", 64, "uint64", "system"),
     _plain("xss", 64, "uint64", "system"),
+    *(_plain(name, 64, "uint64", "system") for name in ("ssp", "u_cet", "s_cet")),
     *(_plain(f"dr{number}", 64, "uint64", "system") for number in (0, 1, 2, 3, 6, 7)),
     _plain("cpl", 8, "uint8", "system"),
 )

@@ -175,6 +175,19 @@ impl Cpu {
         Ok(())
     }
 
+    /// Reads at a linear address what is never cached.
+    pub fn load_span(&mut self, bus: &mut Bus, linear: u64, bytes: u64, access: Access) -> Result<u64, Stop> {
+        let mapped = self.translate_span(bus, linear, bytes, access, Use::Read)?;
+        self.read_mapped(bus, linear, mapped, bytes)
+    }
+
+    pub fn store_span(&mut self, bus: &mut Bus, linear: u64, bytes: u64, value: u64, access: Access) -> Done {
+        let mapped = self.translate_span(bus, linear, bytes, access, Use::Write)?;
+        self.solo_if_needed(bus, linear, mapped, bytes, true)?;
+        self.write_mapped(bus, linear, mapped, bytes, value);
+        Ok(())
+    }
+
     /// Reads `N` bytes at a segment offset: SSE and x87 operands. `aligned`: #GP(0) unless at a multiple of `N`.
     pub fn read_bytes<const N: usize>(
         &mut self,

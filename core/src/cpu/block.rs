@@ -1,5 +1,6 @@
 //! Decoded code: blocks keyed by physical address and mode, and the links between them.
 
+use super::cet::Enforcement;
 use super::insn::Insn;
 use super::CodeSize;
 use rustc_hash::FxHashMap;
@@ -71,6 +72,7 @@ pub struct Key {
     /// Offset into RAM.
     pub ram: u64,
     pub size: CodeSize,
+    pub enforcement: Enforcement,
 }
 
 /// All blocks of the machine. Freed blocks are reused only after the epoch has moved on, so that no link can lead to
@@ -217,6 +219,7 @@ mod tests {
         Key {
             ram: n,
             size: CodeSize::Bits64,
+            enforcement: Default::default(),
         }
     }
 

@@ -42,6 +42,7 @@ impl Cpu {
             ept_root,
             apic_page: self.vmx.apic.tag(),
             guest: self.vmx.guest,
+            enforcements: self.enforcements(),
             paging: self.cr0 & CR0_TRANSLATION | self.cr4 & CR4_TRANSLATION | self.efer & EFER_TRANSLATION,
         }
     }
@@ -100,6 +101,7 @@ impl Cpu {
             || paging && !set(CR0_PE)
             || set(CR0_NW) && !set(CR0_CD)
             || enters_long && (self.cr4 & CR4_PAE == 0 || self.seg[super::segment::CS].rights.long())
+            || !set(CR0_WP) && self.cr4 & CR4_CET != 0
             || !paging && (self.long64() || self.cr4 & CR4_PCIDE != 0)
             || !self.cr0_fits_vmx(value);
         if bad {
@@ -149,6 +151,7 @@ impl Cpu {
         let turned_on = |bits| changed & value & bits != 0;
         let bad = value & !self.profile.cr4_allowed() != 0
             || self.long_mode() && (!set(CR4_PAE) || changed & CR4_LA57 != 0)
+            || set(CR4_CET) && self.cr0 & CR0_WP == 0
             || turned_on(CR4_PCIDE) && (!self.long_mode() || self.cr3 & PCID != 0)
             || !self.cr4_fits_vmx(value);
         if bad {

@@ -7,6 +7,7 @@ use iced_x86::{
     Code, Decoder, DecoderError, DecoderOptions, EncodingKind, Instruction, Mnemonic, OpKind, Register,
 };
 
+use super::cet::Enforcement;
 use super::insn::{flag, Handler, Insn, HIGH_BYTE};
 use super::offered::Offered;
 use super::{exec, fast, segment, CodeSize, BLOCK_RIP, ZERO};
@@ -38,6 +39,7 @@ pub struct Form<'a> {
     pub code: Code,
     pub operands: [Operand; 5],
     pub size: CodeSize,
+    pub enforcement: Enforcement,
     /// VEX-encoded.
     pub vex: bool,
 }
@@ -97,7 +99,7 @@ pub enum Decoded {
 /// of the first byte; `cut` says before which offsets a block must end (breakpoints).
 pub fn block(
     bytes: &[u8],
-    size: CodeSize,
+    (size, enforcement): (CodeSize, Enforcement),
     base: u64,
     offered: &Offered,
     cut: impl Fn(u64) -> bool,
@@ -119,8 +121,12 @@ pub fn block(
             break;
         }
         let own = bytes.get(offset as usize..decoder.position()).unwrap_or_default();
+        let place = (base, offset as u16, insns.len() as u8);
         let (mut insn, mut candidate, ends, alone) =
-            translate(&raw, own, size, base, offered, offset as u16, insns.len() as u8);
+            translate(&raw, own, (size, enforcement), offered, place);
+        if enforcement != Enforcement::default() && exec::is_enforced(raw.mnemonic()) {
+            candidate.known = false;
+        }
         if raw.is_invalid() && raw.len() == LONGEST && is_too_long(&bytes[offset as usize..], size) {
             insn.run = exec::too_long;
             candidate.known = false;
@@ -154,11 +160,9 @@ fn is_too_long(bytes: &[u8], size: CodeSize) -> bool {
 fn translate(
     raw: &Instruction,
     bytes: &[u8],
-    size: CodeSize,
-    base: u64,
+    (size, enforcement): (CodeSize, Enforcement),
     offered: &Offered,
-    offset: u16,
-    position: u8,
+    (base, offset, position): (u64, u16, u8),
 ) -> (Insn, fast::Candidate, bool, bool) {
     let mut operands = [Operand::None; 5];
     let mut r = [0u8; 3];
@@ -217,6 +221,7 @@ fn translate(
         code: raw.code(),
         operands,
         size,
+        enforcement,
         vex: raw.code().encoding() == EncodingKind::VEX,
     };
     let (handler, flow) = ROWS[raw.mnemonic() as usize]
@@ -386,7 +391,13 @@ mod tests {
     fn exception(bytes: &[u8]) -> Option<u8> {
         let mut cpu = Cpu::new(0, Arc::new(Profile::default()));
         let offered = cpu.offered.clone();
-        let Decoded::Block(insns) = block(bytes, CodeSize::Bits32, 0, &offered, |_| false) else {
+        let Decoded::Block(insns) = block(
+            bytes,
+            (CodeSize::Bits32, Enforcement::default()),
+            0,
+            &offered,
+            |_| false,
+        ) else {
             return None;
         };
         match (insns[0].run)(&mut cpu, &mut Bus::new(0x1000, 1), &insns[0]) {
@@ -417,7 +428,15 @@ mod tests {
     #[test]
     fn an_instruction_that_ends_beyond_the_page_needs_more() {
         let offered = Offered::by(&Profile::default());
-        let decoded = |bytes| block(bytes, CodeSize::Bits64, 0, &offered, |_| false);
+        let decoded = |bytes| {
+            block(
+                bytes,
+                (CodeSize::Bits64, Enforcement::default()),
+                0,
+                &offered,
+                |_| false,
+            )
+        };
         assert!(matches!(decoded(&[0x48, 0x8b]), Decoded::NeedsMore));
         assert!(matches!(decoded(&[0x90, 0x48, 0x8b]), Decoded::Block(insns) if insns.len() == 1));
     }

@@ -6,7 +6,7 @@ use super::descriptor::{is_null, system, Descriptor, Gate};
 use super::exception::{vector, Event, EventKind, Fault};
 use super::segment::{Segment, CS, DS, ES, FS, GS, SS, TR};
 use super::stack::Stack;
-use super::{flags, task, Activity, Cpu, Done, Shadow, Stop, RSP};
+use super::{flags, shadow_stack, task, Activity, Cpu, Done, Shadow, Stop, RSP};
 use crate::platform::Bus;
 use crate::vmx::intercept::{self, TaskSwitch};
 
@@ -100,7 +100,8 @@ fn class(event: &Event) -> Class {
         | vector::INVALID_TSS
         | vector::SEGMENT_NOT_PRESENT
         | vector::STACK_FAULT
-        | vector::GENERAL_PROTECTION => Class::Contributory,
+        | vector::GENERAL_PROTECTION
+        | vector::CONTROL_PROTECTION => Class::Contributory,
         vector::PAGE_FAULT | vector::VIRTUALIZATION => Class::PageFault,
         vector::DOUBLE_FAULT => Class::DoubleFault,
         _ => Class::Benign,
@@ -199,6 +200,7 @@ fn through_table(cpu: &mut Cpu, bus: &mut Bus, event: &Event) -> Done {
     cpu.set_code_segment(segment, to);
     cpu.rip = gate.offset;
     cpu.update_mode();
+    cpu.track_far();
     Ok(())
 }
 
@@ -372,6 +374,15 @@ fn frame_64(cpu: &mut Cpu, bus: &mut Bus, event: &Event, gate: &Gate, to: u8) ->
     if let Some(code) = event.error_code {
         stack.push(cpu, bus, 8, code as u64)?;
     }
+    cpu.shadow_enter(
+        bus,
+        &shadow_stack::Entry {
+            to,
+            long: true,
+            return_ip: return_ip(cpu, event),
+            stack: gate.ist as u64,
+        },
+    )?;
     stack.commit(cpu);
     Ok(())
 }
@@ -401,6 +412,15 @@ fn frame(cpu: &mut Cpu, bus: &mut Bus, event: &Event, gate: &Gate, to: u8) -> Do
     if let Some(code) = event.error_code {
         stack.push(cpu, bus, bytes, code as u64)?;
     }
+    cpu.shadow_enter(
+        bus,
+        &shadow_stack::Entry {
+            to,
+            long: false,
+            return_ip: return_ip(cpu, event),
+            stack: 0,
+        },
+    )?;
     stack.commit(cpu);
     Ok(())
 }

@@ -77,6 +77,16 @@ pub mod vector {
     pub const MACHINE_CHECK: u8 = 18;
     pub const SIMD: u8 = 19;
     pub const VIRTUALIZATION: u8 = 20;
+    pub const CONTROL_PROTECTION: u8 = 21;
+}
+
+/// Error codes of #CP (SDM vol. 3, 6.15, interrupt 21).
+pub mod control_protection {
+    pub const NEAR_RETURN: u32 = 1;
+    pub const FAR_RETURN: u32 = 2;
+    pub const ENDBRANCH: u32 = 3;
+    pub const RSTORSSP: u32 = 4;
+    pub const SETSSBSY: u32 = 5;
 }
 
 /// Each of these notes the exception and gives the `Stop` to return.
@@ -114,6 +124,9 @@ impl Cpu {
     }
     pub fn invalid_tss(&mut self, error_code: u32) -> Stop {
         self.raise(vector::INVALID_TSS, Some(error_code), 0)
+    }
+    pub fn control_protection(&mut self, error_code: u32) -> Stop {
+        self.raise(vector::CONTROL_PROTECTION, Some(error_code), 0)
     }
     pub fn alignment_check(&mut self) -> Stop {
         self.raise(vector::ALIGNMENT_CHECK, Some(0), 0)

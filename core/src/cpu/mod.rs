@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod block;
+pub mod cet;
 pub mod control;
 pub mod cpuid;
 pub mod debug_registers;
@@ -21,6 +22,7 @@ pub mod msr;
 pub mod offered;
 pub mod run;
 pub mod segment;
+pub mod shadow_stack;
 pub mod stack;
 pub mod task;
 #[cfg(test)]
@@ -93,6 +95,7 @@ pub mod bits {
     pub const CR4_SMEP: u64 = 1 << 20;
     pub const CR4_SMAP: u64 = 1 << 21;
     pub const CR4_PKE: u64 = 1 << 22;
+    pub const CR4_CET: u64 = 1 << 23;
     pub const CR4_PKS: u64 = 1 << 24;
     pub const EFER_SCE: u64 = 1 << 0;
     pub const EFER_LME: u64 = 1 << 8;
@@ -191,6 +194,7 @@ pub struct Cpu {
     pub mxcsr: u32,
     pub x87: exec::x87::X87,
     pub msr: msr::Msrs,
+    pub cet: cet::Cet,
     pub cpl: u8,
     pub code_size: CodeSize,
     /// 0xffff_ffff outside 64-bit mode, where linear addresses wrap at 4 GiB.
@@ -261,6 +265,7 @@ impl Cpu {
             mxcsr: 0x1f80,
             x87: Default::default(),
             msr: msr::Msrs::reset(),
+            cet: Default::default(),
             cpl: 0,
             code_size: CodeSize::Bits16,
             linear_mask: 0xffff_ffff,

@@ -259,6 +259,53 @@ static ROWS: &[Row] = &[
         read_only,
     ),
     row(
+        0x6a0,
+        0x6a0,
+        "IA32_U_CET",
+        |cpu, _, _| cpu.has_cet().then_some(cpu.cet.user),
+        |cpu, _, _, value| cpu.write_cet(value, |cet| &mut cet.user),
+    ),
+    row(
+        0x6a2,
+        0x6a2,
+        "IA32_S_CET",
+        |cpu, _, _| cpu.has_cet().then_some(cpu.cet.supervisor),
+        |cpu, _, _, value| cpu.write_cet(value, |cet| &mut cet.supervisor),
+    ),
+    row(
+        0x6a4,
+        0x6a7,
+        "IA32_PL0_SSP and on",
+        |cpu, _, number| {
+            let there = cpu.profile.has(feature::CET_SS);
+            there.then_some(cpu.cet.pl_ssp[(number & 3) as usize])
+        },
+        |cpu, _, number, value| {
+            let good = cpu.profile.has(feature::CET_SS) && cpu.is_shadow_stack_pointer(value);
+            if good {
+                cpu.cet.pl_ssp[(number & 3) as usize] = value;
+            }
+            good
+        },
+    ),
+    row(
+        0x6a8,
+        0x6a8,
+        "IA32_INTERRUPT_SSP_TABLE_ADDR",
+        |cpu, _, _| {
+            cpu.profile
+                .has(feature::CET_SS)
+                .then_some(cpu.cet.interrupt_table)
+        },
+        |cpu, _, _, value| {
+            let good = cpu.profile.has(feature::CET_SS) && cpu.canonical_base(value);
+            if good {
+                cpu.cet.interrupt_table = value;
+            }
+            good
+        },
+    ),
+    row(
         0x6e0,
         0x6e0,
         "IA32_TSC_DEADLINE",

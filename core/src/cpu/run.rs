@@ -1,5 +1,6 @@
 //! The loop that runs a processor: blocks, the links between them, and what is looked at in between.
 
+use super::bits::CR4_CET;
 use super::block::{Block, BlockId, CodeCache, Key};
 use super::debug_registers::DR6_SINGLE_STEP;
 use super::decode::{self, Decoded};
@@ -108,6 +109,13 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
             let stop = cpu.general_protection(0);
             take(cpu, bus, stop);
             continue;
+        }
+        if cpu.cr4 & CR4_CET != 0 {
+            let landing = code.block(first).insns[0];
+            if let Err(stop) = cpu.check_landing(bus, &landing) {
+                take(cpu, bus, stop);
+                continue;
+            }
         }
         let trapped = cpu.vmx.single_steps();
         let stepping = trapped || armed || cpu.flags.has(flags::TF | flags::RF) || cpu.shadow != Shadow::None;
@@ -456,6 +464,7 @@ fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Res
         let key = Key {
             ram: ram as u64,
             size: cpu.code_size,
+            enforcement: cpu.enforcement(),
         };
         if let Some(id) = code.find(key) {
             code.remember(linear, context, id);
@@ -467,7 +476,8 @@ fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Res
     let guarded = cut(0);
     // Outside RAM every byte reads as ones, which is no instruction.
     let bytes = ram.map_or(&[0xff; 15][..], |ram| bus.ram.to_page_end(ram));
-    match decode::block(bytes, cpu.code_size, cpu.rip, &cpu.offered, cut) {
+    let mode = (cpu.code_size, cpu.enforcement());
+    match decode::block(bytes, mode, cpu.rip, &cpu.offered, cut) {
         Decoded::Block(insns) => {
             let block = Block::new(insns, guarded);
             let Some(ram) = ram else {
@@ -480,6 +490,7 @@ fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Res
             let key = Key {
                 ram: ram as u64,
                 size: cpu.code_size,
+                enforcement: cpu.enforcement(),
             };
             let id = code.insert(key, block);
             code.remember(linear, context, id);
@@ -495,7 +506,7 @@ fn enter(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, linear: u64) -> Res
                 Some(at) => both.extend(bus.ram.to_page_end(at).iter().take(15)),
                 None => both.extend([0xff; 15]),
             }
-            match decode::block(&both, cpu.code_size, cpu.rip, &cpu.offered, |_| true) {
+            match decode::block(&both, mode, cpu.rip, &cpu.offered, |_| true) {
                 Decoded::Block(insns) => Ok(code.scratch(Block::new(insns, true))),
                 Decoded::NeedsMore => Err(cpu.general_protection(0)),
             }

@@ -62,6 +62,39 @@ pub const COMPONENTS: &[Component] = &[
         },
         accepts: |_, _, _| true,
     },
+    // IA32_U_CET and IA32_PL3_SSP.
+    Component {
+        bit: 11,
+        features: &[feature::CET_SS, feature::CET_IBT],
+        words: 2,
+        offset: None,
+        get: |cpu, word| [cpu.cet.user, cpu.cet.pl_ssp[3]][word & 1],
+        set: |cpu, word, value| {
+            if word == 0 {
+                cpu.cet.user = value;
+                cpu.update_space();
+            } else {
+                cpu.cet.pl_ssp[3] = value;
+            }
+        },
+        accepts: |cpu, word, value| {
+            if word == 0 {
+                cpu.is_cet_control(value)
+            } else {
+                cpu.is_shadow_stack_pointer(value)
+            }
+        },
+    },
+    // IA32_PL0_SSP to IA32_PL2_SSP.
+    Component {
+        bit: 12,
+        features: &[feature::CET_SS],
+        words: 3,
+        offset: None,
+        get: |cpu, word| cpu.cet.pl_ssp[word & 3],
+        set: |cpu, word, value| cpu.cet.pl_ssp[word & 3] = value,
+        accepts: |cpu, _, value| cpu.is_shadow_stack_pointer(value),
+    },
 ];
 
 impl Component {

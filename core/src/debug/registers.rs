@@ -247,6 +247,13 @@ pub static TABLE: LazyLock<Vec<Register>> = LazyLock::new(|| {
         plain!("efer", 64, u64, efer).saved(field::GUEST_IA32_EFER, Some(field::HOST_IA32_EFER)),
         plain!("xcr0", 64, u64, xcr0).with(feature::XSAVE),
         plain!("xss", 64, u64, msr.xss).with(feature::XSAVES),
+        plain!("ssp", 64, u64, cet.ssp)
+            .with(feature::CET_SS)
+            .saved(field::GUEST_SSP, Some(field::HOST_SSP)),
+        plain!("u_cet", 64, u64, cet.user).with(feature::CET_SS),
+        plain!("s_cet", 64, u64, cet.supervisor)
+            .with(feature::CET_SS)
+            .saved(field::GUEST_IA32_S_CET, Some(field::HOST_IA32_S_CET)),
         plain!("dr0", 64, u64, dr[0]),
         plain!("dr1", 64, u64, dr[1]),
         plain!("dr2", 64, u64, dr[2]),

@@ -51,7 +51,11 @@ impl Machine {
                 (Kind::Fetch, entry.fetch),
             ];
             for (kind, _) in tags.into_iter().filter(|(_, tag)| *tag != 0) {
-                let access = Access { kind, privilege };
+                let access = Access {
+                    kind,
+                    privilege,
+                    shadow_stack: false,
+                };
                 let mut tables = Seen::new(self, Some(&view));
                 let leaf = paging::walk(&control, &mut tables, linear, access).ok();
                 let wanted = match kind {

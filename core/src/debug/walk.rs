@@ -130,6 +130,7 @@ impl Machine {
         let access = Access {
             kind,
             privilege: cpu.tlb.privilege(),
+            shadow_stack: false,
         };
         let mut tables = Seen::new(self, Some(cpu));
         let result = paging::walk(&control, &mut tables, linear, access);

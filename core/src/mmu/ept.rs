@@ -1,7 +1,7 @@
 //! Extended page tables (SDM vol. 3, 29.3): the second translation of a guest. One walker serves the processor, which
 //! sets accessed and dirty flags and exits, and the debugger, which changes nothing and wants to see every level.
 
-use super::paging::{Kind, Leaf, Step, Tables};
+use super::paging::{Access, Kind, Leaf, Step, Tables};
 use crate::cpu::bits::CR0_PE;
 use crate::cpu::exception::vector;
 use crate::cpu::{Cpu, Stop};
@@ -39,6 +39,7 @@ const USER_ADDRESS: u64 = 1 << 9;
 const WRITABLE_ADDRESS: u64 = 1 << 10;
 const EXECUTE_DISABLE_ADDRESS: u64 = 1 << 11;
 const NMI_UNBLOCKING: u64 = 1 << 12;
+const SHADOW_STACK_ACCESS: u64 = 1 << 13;
 
 /// Whether VM entry takes `pointer` as an EPT pointer (SDM vol. 3, 27.2.1.1). `width` is that of physical addresses.
 pub fn pointer_is_valid(capabilities: &Capabilities, width: u32, pointer: u64) -> bool {
@@ -249,7 +250,11 @@ impl Tables for Physical<'_> {
 /// What an access was made for: it decides the qualification's bits from 7 up.
 enum Purpose<'a> {
     /// The translation of a linear address.
-    Final { linear: u64, leaf: &'a Leaf },
+    Final {
+        linear: u64,
+        leaf: &'a Leaf,
+        shadow_stack: bool,
+    },
     /// A guest paging-structure entry, on the way to translating `linear`.
     Table { linear: u64 },
     /// No linear address: the PDPTEs of a MOV to CR3.
@@ -304,8 +309,15 @@ fn violation(cpu: &mut Cpu, address: u64, wanted: u64, rights: u64, by: Step, pu
     }
     let mut guest_linear = 0;
     match purpose {
-        Purpose::Final { linear, leaf } => {
+        Purpose::Final {
+            linear,
+            leaf,
+            shadow_stack,
+        } => {
             qualification |= LINEAR_VALID | TRANSLATED;
+            if shadow_stack {
+                qualification |= SHADOW_STACK_ACCESS;
+            }
             guest_linear = linear;
             if cpu.profile.capabilities().ept_vpid() & ept_vpid::ADVANCED_EXIT_INFORMATION != 0 {
                 let mut set = |on, bit| qualification |= if on { bit } else { 0 };
@@ -370,7 +382,7 @@ pub fn translate(
     bus: &mut Bus,
     physical: u64,
     linear: u64,
-    kind: Kind,
+    access: Access,
     leaf: &Leaf,
 ) -> Result<Mapped, Stop> {
     let Some(pointer) = cpu.vmx.ept_pointer else {
@@ -387,7 +399,7 @@ pub fn translate(
     } else {
         EXECUTE
     };
-    let wanted = match kind {
+    let wanted = match access.kind {
         Kind::Read => READ,
         Kind::Write => WRITE,
         Kind::Fetch => execute,
@@ -398,7 +410,11 @@ pub fn translate(
         pointer,
         physical,
         wanted,
-        Purpose::Final { linear, leaf },
+        Purpose::Final {
+            linear,
+            leaf,
+            shadow_stack: access.shadow_stack,
+        },
     )?;
     Ok(Mapped {
         physical: page.physical,

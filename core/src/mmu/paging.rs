@@ -15,6 +15,7 @@ pub mod error {
     pub const RESERVED: u32 = 1 << 3;
     pub const FETCH: u32 = 1 << 4;
     pub const PROTECTION_KEY: u32 = 1 << 5;
+    pub const SHADOW_STACK: u32 = 1 << 6;
 }
 
 const PRESENT: u64 = 1 << 0;
@@ -30,6 +31,8 @@ const NO_EXECUTE: u64 = 1 << 63;
 pub struct Access {
     pub kind: Kind,
     pub privilege: Privilege,
+    /// By a shadow-stack instruction, or as a part of a call, a return or an event.
+    pub shadow_stack: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,18 +47,27 @@ impl Access {
         Access {
             kind: Kind::Read,
             privilege,
+            shadow_stack: false,
         }
     }
     pub fn write(privilege: Privilege) -> Access {
         Access {
             kind: Kind::Write,
             privilege,
+            shadow_stack: false,
         }
     }
     pub fn fetch(privilege: Privilege) -> Access {
         Access {
             kind: Kind::Fetch,
             privilege,
+            shadow_stack: false,
+        }
+    }
+    pub fn of_shadow_stack(self) -> Access {
+        Access {
+            shadow_stack: true,
+            ..self
         }
     }
     fn user(self) -> bool {
@@ -169,6 +181,8 @@ pub struct Leaf {
     pub writable: bool,
     pub executable: bool,
     pub dirty: bool,
+    /// Read-only in the entry that maps it alone, and dirty (SDM vol. 3, 4.6).
+    pub shadow_stack: bool,
     pub key: u8,
 }
 
@@ -183,6 +197,9 @@ impl Leaf {
                 } else {
                     !(self.user && control.cr4 & CR4_SMEP != 0)
                 };
+        }
+        if access.shadow_stack {
+            return self.shadow_stack && self.user == user && self.key_allows(control, user, write);
         }
         let by_mode = if user {
             self.user
@@ -233,6 +250,7 @@ pub fn walk<T: Tables>(
                 writable: true,
                 executable: true,
                 dirty: true,
+                shadow_stack: true,
                 key: 0,
             });
         }
@@ -255,6 +273,11 @@ pub fn walk<T: Tables>(
                     && (control.no_execute() && bytes == 8 || control.cr4 & CR4_SMEP != 0)
                 {
                     error::FETCH
+                } else {
+                    0
+                }
+                | if access.shadow_stack {
+                    error::SHADOW_STACK
                 } else {
                     0
                 };
@@ -322,6 +345,7 @@ pub fn walk<T: Tables>(
         if entry & reserved != 0 {
             return Err(fault(error::PRESENT | error::RESERVED));
         }
+        let writable_above = writable;
         user &= entry & USER != 0;
         writable &= entry & WRITABLE != 0;
         executable &= bytes == 4 || entry & NO_EXECUTE == 0;
@@ -348,6 +372,7 @@ pub fn walk<T: Tables>(
             writable,
             executable,
             dirty: write || entry & DIRTY != 0,
+            shadow_stack: writable_above && entry & (WRITABLE | DIRTY) == DIRTY,
             key: (entry >> 59 & 15) as u8,
         };
         if !found.allows(control, access) {
@@ -410,7 +435,7 @@ fn translate_and_fill(cpu: &mut Cpu, bus: &mut Bus, linear: u64, access: Access)
         Err(Failure::Tables(stop)) => return Err(stop),
         Err(Failure::Fault(code)) => return Err(cpu.page_fault(linear, code)),
     };
-    let mapped = ept::translate(cpu, bus, leaf.physical, linear, access.kind, &leaf)?;
+    let mapped = ept::translate(cpu, bus, leaf.physical, linear, access, &leaf)?;
     fill(cpu, bus, linear, &control, access.privilege, &leaf, &mapped);
     Ok(mapped.physical)
 }
@@ -435,7 +460,14 @@ fn fill(
     {
         return;
     }
-    let allowed = |kind| leaf.allows(control, Access { kind, privilege });
+    let allowed = |kind| {
+        let access = Access {
+            kind,
+            privilege,
+            shadow_stack: false,
+        };
+        leaf.allows(control, access)
+    };
     let write = mapped.write && leaf.dirty && allowed(Kind::Write) && bus.ram.is_plain(ram as u64);
     let entry = super::tlb::Filled {
         read: mapped.read && allowed(Kind::Read),

@@ -6,6 +6,8 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::cpu::cet::Enforcement;
+
 pub const PAGE: u64 = 0x1000;
 pub const PAGE_MASK: u64 = !0xfff;
 
@@ -69,6 +71,8 @@ pub struct Space {
     pub ept_root: u64,
     /// Where the APIC-access page is (`vmx::apic::State::tag`).
     pub apic_page: u64,
+    /// What CET enforces for user and supervisor: code is decoded by it.
+    pub enforcements: [Enforcement; 2],
     /// VMX non-root operation.
     pub guest: bool,
     /// CR0.PG, CR0.WP, CR4.PSE/PAE/SMEP/SMAP/…, EFER.NXE: whatever changes what an entry allows.

@@ -103,6 +103,11 @@ pub fn load(cpu: &mut Cpu, controls: &Controls) {
     cpu.msr.sysenter_cs = get(field::GUEST_IA32_SYSENTER_CS);
     cpu.msr.sysenter_esp = get(field::GUEST_IA32_SYSENTER_ESP);
     cpu.msr.sysenter_eip = get(field::GUEST_IA32_SYSENTER_EIP);
+    if controls.entry & entry::LOAD_CET_STATE != 0 {
+        cpu.cet.supervisor = get(field::GUEST_IA32_S_CET);
+        cpu.cet.ssp = get(field::GUEST_SSP);
+        cpu.cet.interrupt_table = get(field::GUEST_IA32_INTERRUPT_SSP_TABLE_ADDR);
+    }
     cpu.efer = efer(cpu.efer, vmcs, controls);
     if controls.entry & entry::LOAD_IA32_PAT != 0 {
         cpu.msr.pat = get(field::GUEST_IA32_PAT);
@@ -176,6 +181,10 @@ pub fn save(cpu: &mut Cpu, controls: &Controls, rf: SavedRf, timer: Option<u64>)
     // Whether or not this entry loaded it (SDM vol. 3, 28.3.1).
     let save_pkrs = cpu.profile.capabilities().allows(Word::Entry, entry::LOAD_PKRS);
     let store_lma = cpu.profile.capabilities().misc() & super::capability::misc::STORE_LMA != 0;
+    let cet = cpu
+        .profile
+        .capabilities()
+        .allows(Word::Entry, entry::LOAD_CET_STATE);
     let Some(vmcs) = cpu.vmx.current.and_then(|at| cpu.vmx.active.get_mut(at)) else {
         return;
     };
@@ -189,6 +198,15 @@ pub fn save(cpu: &mut Cpu, controls: &Controls, rf: SavedRf, timer: Option<u64>)
     vmcs.set(field::GUEST_IA32_SYSENTER_CS, cpu.msr.sysenter_cs);
     vmcs.set(field::GUEST_IA32_SYSENTER_ESP, cpu.msr.sysenter_esp);
     vmcs.set(field::GUEST_IA32_SYSENTER_EIP, cpu.msr.sysenter_eip);
+    // Not by a control: where VM entry can load it (SDM vol. 3, 28.3.1).
+    if cet {
+        vmcs.set(field::GUEST_IA32_S_CET, cpu.cet.supervisor);
+        vmcs.set(field::GUEST_SSP, cpu.cet.ssp);
+        vmcs.set(
+            field::GUEST_IA32_INTERRUPT_SSP_TABLE_ADDR,
+            cpu.cet.interrupt_table,
+        );
+    }
     if controls.exit & exit::SAVE_IA32_PAT != 0 {
         vmcs.set(field::GUEST_IA32_PAT, cpu.msr.pat);
     }

@@ -75,6 +75,7 @@ pub const fn controls(word: Word) -> u64 {
                 | exit::LOAD_IA32_EFER
                 | exit::SAVE_PREEMPTION_TIMER_VALUE
                 | exit::LOAD_PKRS
+                | exit::LOAD_CET_STATE
         }
         Word::Entry => {
             entry::LOAD_DEBUG_CONTROLS
@@ -82,6 +83,7 @@ pub const fn controls(word: Word) -> u64 {
                 | entry::LOAD_IA32_PAT
                 | entry::LOAD_IA32_EFER
                 | entry::LOAD_PKRS
+                | entry::LOAD_CET_STATE
         }
         Word::VmFunction => vm_function::EPTP_SWITCHING,
         Word::Tertiary => tertiary::IPI_VIRTUALIZATION,
@@ -190,6 +192,8 @@ pub const FEATURES: &[Feature] = &[
     feature::UMIP,
     feature::PKU,
     feature::PKS,
+    feature::CET_SS,
+    feature::CET_IBT,
     feature::LA57,
     feature::RDPID,
     feature::LAHF64,

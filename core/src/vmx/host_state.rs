@@ -48,6 +48,11 @@ pub fn load(cpu: &mut Cpu, bus: &mut Bus, controls: &Controls) -> Result<(), u32
     cpu.msr.sysenter_cs = get(field::HOST_IA32_SYSENTER_CS);
     cpu.msr.sysenter_esp = get(field::HOST_IA32_SYSENTER_ESP);
     cpu.msr.sysenter_eip = get(field::HOST_IA32_SYSENTER_EIP);
+    if controls.exit & exit::LOAD_CET_STATE != 0 {
+        cpu.cet.supervisor = get(field::HOST_IA32_S_CET);
+        cpu.cet.ssp = get(field::HOST_SSP);
+        cpu.cet.interrupt_table = get(field::HOST_IA32_INTERRUPT_SSP_TABLE_ADDR);
+    }
     let mode = EFER_LME | EFER_LMA;
     cpu.efer = cpu.efer & !mode | if long { mode } else { 0 };
     if controls.exit & exit::LOAD_IA32_EFER != 0 {

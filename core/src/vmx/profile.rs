@@ -614,7 +614,7 @@ mod tests {
             .set_msr(msr::PROCBASED_CTLS2, 0x0080_0002_0000_0000)
             .unwrap();
         profile.set_msr(msr::EPT_VPID_CAP, 1 << 23).unwrap();
-        profile.set_cpuid(7, 0, Register::Ecx, 1 << 7);
+        profile.set_cpuid(1, 0, Register::Ecx, 1 << 6);
         let warnings = profile.unhonoured();
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(
@@ -624,7 +624,7 @@ mod tests {
         );
         assert!(!warnings[0].contains("enable EPT"));
         assert!(
-            warnings[1].contains("shadow-stack") && warnings[2].contains("cet_ss"),
+            warnings[1].contains("shadow-stack") && warnings[2].contains("smx"),
             "{warnings:?}"
         );
         assert!(profile.set_msr(0x10, 0).unwrap_err().contains("0x480"));

@@ -6,7 +6,7 @@ mod ept;
 use std::sync::Arc;
 
 use super::cause::Cause;
-use super::controls::{entry, pin, primary, secondary};
+use super::controls::{entry, exit, pin, primary, secondary};
 use super::explain;
 use super::fields::{field, Field};
 use super::reasons::reason;
@@ -705,4 +705,38 @@ fn a_vmcs_active_on_two_processors_is_noted() {
     bench.execute(VMRESUME);
     assert_eq!(events(&bench), 1);
     assert!(!bench.words().contains("vCPU 0"), "{}", bench.words());
+}
+
+#[test]
+fn enforcement_state_is_loaded_where_its_controls_say_and_always_saved() {
+    for loaded in [false, true] {
+        let mut bench = Bench::with_guest(CPUID);
+        if loaded {
+            bench.set_bits(field::ENTRY_CONTROLS, entry::LOAD_CET_STATE);
+            bench.set_bits(field::EXIT_CONTROLS, exit::LOAD_CET_STATE);
+        }
+        let (guest, host) = ([2, 0x7000, 0x7100], [4, 0x6000, 0x6100]);
+        let fields = [
+            (field::GUEST_IA32_S_CET, field::HOST_IA32_S_CET),
+            (field::GUEST_SSP, field::HOST_SSP),
+            (
+                field::GUEST_IA32_INTERRUPT_SSP_TABLE_ADDR,
+                field::HOST_IA32_INTERRUPT_SSP_TABLE_ADDR,
+            ),
+        ];
+        for (n, (guest_field, host_field)) in fields.into_iter().enumerate() {
+            bench.set(guest_field, guest[n]);
+            bench.set(host_field, host[n]);
+        }
+        bench.cpu.cet.ssp = 0x5000;
+        bench.execute(VMLAUNCH);
+        let entered = bench.cpu.cet;
+        assert_eq!(entered.ssp, if loaded { 0x7000 } else { 0x5000 });
+        bench.settle();
+        assert_eq!(bench.get(field::GUEST_IA32_S_CET), if loaded { 2 } else { 0 });
+        assert_eq!(bench.get(field::GUEST_SSP), entered.ssp);
+        let after = bench.cpu.cet;
+        let expected = if loaded { host } else { [0, 0x5000, 0] };
+        assert_eq!([after.supervisor, after.ssp, after.interrupt_table], expected);
+    }
 }

@@ -12,14 +12,14 @@ use crate::platform::Bus;
 
 /// The target of a relative branch; `T` is the operand size, which it wraps at.
 #[inline(always)]
-fn target<T: Int>(cpu: &Cpu, insn: &Insn) -> u64 {
+pub fn target<T: Int>(cpu: &Cpu, insn: &Insn) -> u64 {
     T::from_u64(cpu.regs[BLOCK_RIP].wrapping_add(insn.imm)).to_u64()
 }
 
 /// #GP(0) for an instruction pointer that is not canonical, or outside the code segment. An operand size of 64 bits
 /// means 64-bit mode.
 #[inline(always)]
-fn check<T: Int>(cpu: &mut Cpu, target: u64) -> Done {
+pub fn check<T: Int>(cpu: &mut Cpu, target: u64) -> Done {
     let allowed = if T::BITS == 64 {
         cpu.canonical(target)
     } else {
@@ -92,12 +92,17 @@ fn ret<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     let mask = if T::BITS == 64 { !0 } else { cpu.stack_mask() };
     let target = cpu.read::<T>(bus, SS as u8, cpu.regs[RSP] & mask)?.to_u64();
     jump::<T>(cpu, target)?;
-    // RET imm16 releases that many bytes more; without one the immediate is 0.
+    release_return::<T>(cpu, insn, mask);
+    Ok(())
+}
+
+/// Takes the return address off the stack. RET imm16 releases that many bytes more; without one the immediate is 0.
+#[inline(always)]
+pub fn release_return<T: Int>(cpu: &mut Cpu, insn: &Insn, mask: u64) {
     let top = cpu.regs[RSP]
         .wrapping_add(T::BYTES)
         .wrapping_add(insn.imm & 0xffff);
     cpu.regs[RSP] = cpu.regs[RSP] & !mask | top & mask;
-    Ok(())
 }
 
 /// LOOPcc: `C` is the address size, which says how much of RCX counts. `WANTED`: ZF as a condition, or none.
@@ -133,7 +138,7 @@ fn jump_if_none_left<T: Int, C: Int>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) ->
 }
 
 /// The operand size in bytes of a relative near branch, 0 for any other form.
-fn relative_size(form: &Form) -> u16 {
+pub fn relative_size(form: &Form) -> u16 {
     match form.insn.op0_kind() {
         OpKind::NearBranch16 => 2,
         OpKind::NearBranch32 => 4,
@@ -168,12 +173,16 @@ fn select_call(form: &Form) -> Option<Handler> {
 }
 
 fn select_ret(form: &Form) -> Option<Handler> {
-    let bytes = match form.code {
+    by_wide_size!(return_size(form), T => ret::<T>)
+}
+
+/// The operand size in bytes of a near return.
+pub fn return_size(form: &Form) -> u16 {
+    match form.code {
         Code::Retnw | Code::Retnw_imm16 => 2,
         Code::Retnd | Code::Retnd_imm16 => 4,
         _ => 8,
-    };
-    by_wide_size!(bytes, T => ret::<T>)
+    }
 }
 
 /// The bytes of rCX that a LOOPcc or JrCXZ counts by.

@@ -11,6 +11,7 @@ use crate::cpu::flags;
 use crate::cpu::insn::{Handler, Insn};
 use crate::cpu::int::Int;
 use crate::cpu::segment::{Segment, CS, DS, ES, FS, GS, SS};
+use crate::cpu::shadow_stack::{self, Leave};
 use crate::cpu::stack::Stack;
 use crate::cpu::{task, Cpu, Done, Stop, RSP};
 use crate::platform::Bus;
@@ -47,7 +48,7 @@ fn transfer(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, kind: Kind, selector: u16
         let code = cpu.paragraph(CS, selector);
         cpu.check_target(&code, offset)?;
         if let Kind::Call(bytes) = kind {
-            push_return(cpu, bus, insn, Stack::current(cpu), bytes)?;
+            push_return(cpu, bus, insn, Stack::current(cpu), bytes, None)?;
         }
         cpu.seg[CS] = code;
         cpu.rip = offset;
@@ -64,10 +65,29 @@ fn transfer(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, kind: Kind, selector: u16
     }
 }
 
-fn push_return(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, mut stack: Stack, bytes: u64) -> Done {
+/// `to`: the privilege level of the procedure, and whether it is 64-bit code; `None` where there are no shadow stacks.
+fn push_return(
+    cpu: &mut Cpu,
+    bus: &mut Bus,
+    insn: &Insn,
+    mut stack: Stack,
+    bytes: u64,
+    to: Option<(u8, bool)>,
+) -> Done {
     let (selector, ip) = (cpu.seg[CS].selector, cpu.next_ip(insn));
     stack.push(cpu, bus, bytes, selector as u64)?;
     stack.push(cpu, bus, bytes, ip)?;
+    if let Some((to, long)) = to {
+        cpu.shadow_enter(
+            bus,
+            &shadow_stack::Entry {
+                to,
+                long,
+                return_ip: ip,
+                stack: 0,
+            },
+        )?;
+    }
     stack.commit(cpu);
     Ok(())
 }
@@ -86,11 +106,15 @@ fn to_code(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, kind: Kind, mut code: Desc
     cpu.check_code_segment(&code)?;
     let segment = code.segment();
     cpu.check_target(&segment, offset)?;
+    let long = cpu.long_mode() && rights.long();
+    cpu.check_shadow_reach(long)?;
     cpu.mark_accessed(bus, &mut code)?;
     if let Kind::Call(bytes) = kind {
-        push_return(cpu, bus, insn, Stack::current(cpu), bytes)?;
+        let to = Some((cpu.cpl, long));
+        push_return(cpu, bus, insn, Stack::current(cpu), bytes, to)?;
     }
     enter(cpu, code.segment(), cpu.cpl, offset);
+    cpu.track_far();
     Ok(())
 }
 
@@ -175,9 +199,12 @@ fn through_call_gate(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, kind: Kind, desc
         } else {
             Stack::current(cpu)
         };
-        push_return(cpu, bus, insn, stack, bytes)?;
+        push_return(cpu, bus, insn, stack, bytes, Some((to, cpu.long_mode())))?;
+    } else {
+        cpu.check_shadow_reach(cpu.long_mode())?;
     }
     enter(cpu, code.segment(), to, gate.offset);
+    cpu.track_far();
     Ok(())
 }
 
@@ -222,9 +249,16 @@ fn far_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
         return Ok(());
     }
     let mut code = return_target(cpu, bus, selector, ip)?;
+    let leave = Leave {
+        to: rpl(selector),
+        code: code.segment(),
+        ip,
+        interrupt: false,
+    };
     stack.skip(release);
     if rpl(selector) == cpu.cpl {
         cpu.mark_accessed(bus, &mut code)?;
+        cpu.shadow_leave(bus, &leave)?;
         stack.commit(cpu);
         enter(cpu, code.segment(), cpu.cpl, ip);
         return Ok(());
@@ -234,6 +268,7 @@ fn far_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     let mut outer = outer_stack(cpu, bus, &code, stack_selector, pointer, rpl(selector))?;
     cpu.mark_accessed(bus, &mut code)?;
     outer.skip(release);
+    cpu.shadow_leave(bus, &leave)?;
     outer.commit(cpu);
     enter_outer(cpu, code.segment(), rpl(selector), ip);
     Ok(())
@@ -325,6 +360,12 @@ fn interrupt_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     }
     let mut code = return_target(cpu, bus, selector, ip)?;
     let level = rpl(selector);
+    let leave = Leave {
+        to: level,
+        code: code.segment(),
+        ip,
+        interrupt: true,
+    };
     // 64-bit mode always pops a stack pointer, whatever the levels.
     if level != cpu.cpl || cpu.long64() {
         let pointer = stack.pop(cpu, bus, T::BYTES)?;
@@ -332,6 +373,7 @@ fn interrupt_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
         stack = outer_stack(cpu, bus, &code, stack_selector, pointer, level)?;
     }
     cpu.mark_accessed(bus, &mut code)?;
+    cpu.shadow_leave(bus, &leave)?;
     stack.commit(cpu);
     let new = returned_flags::<T>(cpu, value);
     enter_outer(cpu, code.segment(), level, ip);
@@ -409,6 +451,7 @@ fn return_to_virtual_8086(
     if ip > 0xffff {
         return Err(cpu.general_protection(0));
     }
+    cpu.shadow_leave_to_virtual_8086(bus)?;
     for (index, selector) in [SS, ES, DS, FS, GS].into_iter().zip(selectors) {
         cpu.seg[index] = Segment::virtual_8086(selector);
     }

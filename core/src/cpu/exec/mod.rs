@@ -11,6 +11,7 @@ mod bits;
 mod branch;
 mod cache;
 mod control;
+mod enforced;
 mod far;
 mod flag;
 mod identify;
@@ -25,6 +26,7 @@ mod muldiv;
 pub mod random;
 mod segments;
 mod sha;
+mod shadow;
 pub(super) mod shift;
 mod sse_state;
 mod stack;
@@ -45,6 +47,8 @@ mod x87_move;
 mod x87_transcendental;
 mod xsave;
 
+pub use enforced::is_enforced;
+
 use super::decode::Group;
 use super::insn::Insn;
 use super::{Cpu, Done};
@@ -53,6 +57,8 @@ use crate::platform::Bus;
 /// Every group. A mnemonic may have rows in several (MOV to a general-purpose and to a control register); the first
 /// row that takes the form executes it.
 pub static GROUPS: &[Group] = &[
+    // Before those that serve the same forms where nothing is enforced.
+    enforced::ROWS,
     alu::ROWS,
     mov::ROWS,
     branch::ROWS,
@@ -68,6 +74,7 @@ pub static GROUPS: &[Group] = &[
     monitor::ROWS,
     syscall::ROWS,
     control::ROWS,
+    shadow::ROWS,
     cache::ROWS,
     identify::ROWS,
     random::ROWS,

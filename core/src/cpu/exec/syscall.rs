@@ -36,12 +36,14 @@ fn syscall(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
     cpu.regs[RCX] = cpu.next_ip(insn);
     cpu.regs[R11] = cpu.flags.get() & !flags::RF;
     cpu.rip = cpu.msr.lstar;
+    cpu.shadow_system_call();
     let selector = (cpu.msr.star >> 32) as u16;
     set_segments(cpu, selector, CODE64, selector.wrapping_add(8), 0);
     let new = cpu.flags.get() & !(cpu.msr.fmask | flags::RF);
     cpu.flags.set(new);
     cpu.no_trap = !cpu.flags.has(flags::TF);
     cpu.update_mode();
+    cpu.track_far();
     Ok(())
 }
 
@@ -70,6 +72,7 @@ fn sysret<const LONG: bool>(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
     if cpu.flags.has(flags::TF) {
         cpu.pending_debug |= DR6_SINGLE_STEP;
     }
+    cpu.shadow_system_return();
     cpu.update_mode();
     Ok(())
 }
@@ -84,11 +87,13 @@ fn sysenter(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
     } else {
         (CODE32, 0xffff_ffff)
     };
+    cpu.shadow_system_call();
     cpu.flags.rest &= !(flags::VM | flags::IF | flags::RF);
     cpu.regs[RSP] = cpu.msr.sysenter_esp & mask;
     cpu.rip = cpu.msr.sysenter_eip & mask;
     set_segments(cpu, selector, rights, (selector & !3).wrapping_add(8), 0);
     cpu.update_mode();
+    cpu.track_far();
     Ok(())
 }
 
@@ -110,6 +115,7 @@ fn sysexit<const LONG: bool>(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
     set_segments(cpu, code, rights, code.wrapping_add(8), 3);
     cpu.rip = ip;
     cpu.regs[RSP] = pointer;
+    cpu.shadow_system_return();
     cpu.update_mode();
     Ok(())
 }

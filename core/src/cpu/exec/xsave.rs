@@ -252,6 +252,7 @@ pub static ROWS: Group = &[
     (Mn::Xsaves64, |_| Some(xsaves::<true>), Flow::Next),
     (Mn::Xrstor, |_| Some(xrstor::<false>), Flow::Next),
     (Mn::Xrstor64, |_| Some(xrstor::<true>), Flow::Next),
-    (Mn::Xrstors, |_| Some(xrstors::<false>), Flow::Next),
-    (Mn::Xrstors64, |_| Some(xrstors::<true>), Flow::Next),
+    // What CET enforces may change, and with it how code is decoded.
+    (Mn::Xrstors, |_| Some(xrstors::<false>), Flow::Alone),
+    (Mn::Xrstors64, |_| Some(xrstors::<true>), Flow::Alone),
 ];

@@ -1,6 +1,7 @@
 //! The system side of the processor, instruction by instruction: a machine with a few descriptors and handlers that
 //! are only ever arrived at.
 
+mod cet;
 mod control;
 mod debug;
 mod delivery;
