@@ -82,7 +82,7 @@ def test_a_mistake_has_the_same_end(command: Command, brokenvisor: Path, mistake
     assert "brokenvisor: as expected" in theirs.stdout
 
 
-def test_gdb_stops_in_the_hypervisor(runtime: dict[str, str], minivisor: Path) -> None:
+def test_gdb_stops_in_the_hypervisor_and_in_its_guest(runtime: dict[str, str], minivisor: Path) -> None:
     words = ["qemu", "--inside", "bochs", "--keep", str(minivisor), "--gdb", "0", "--freeze"]
     with subprocess.Popen(
         [sys.executable, "-m", "gdbvmx", *words],
@@ -103,6 +103,10 @@ def test_gdb_stops_in_the_hypervisor(runtime: dict[str, str], minivisor: Path) -
                 "hbreak vm_exit",
                 "continue",
                 "bt",
+                "delete",
+                "hbreak touch",
+                "continue",
+                "bt",
                 "kill",
             )
             words = [word for command in commands for word in ("-ex", command)]
@@ -116,6 +120,7 @@ def test_gdb_stops_in_the_hypervisor(runtime: dict[str, str], minivisor: Path) -
             process.kill()
     assert "Breakpoint 1, vm_enter () at vmx/enter.S" in gdb.stdout, gdb.stdout + gdb.stderr
     assert "main () at minivisor/main.c" in gdb.stdout
+    assert "Breakpoint 2, touch (" in gdb.stdout, gdb.stdout + gdb.stderr
 
 
 @pytest.mark.skipif(kvm.Host().obstacle() is not None, reason=f"no nested VT here: {kvm.Host().obstacle()}")
