@@ -118,7 +118,7 @@ _SSE = (
     *(_plain(f"xmm{number}", 128, "vec128", "vector") for number in range(16)),
     _plain("mxcsr", 32, "i386_mxcsr", "vector"),
 )
-_AVX = tuple(_plain(f"ymm{number}h", 128, "uint128", "vector") for number in range(16))
+_AVX = tuple(_plain(f"ymm{number}h", 128, "uint128", "vector", f"ymmh{number}") for number in range(16))
 _PKEYS = (_plain("pkru", 32, "uint32", "system"),)
 # RIP as the processor has it.
 _OFFSET = _plain("cs_offset", 64, "uint64", "system", "rip")

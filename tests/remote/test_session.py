@@ -122,8 +122,8 @@ def test_registers_are_written(client):
 def test_the_features_that_the_processor_has_are_described(client):
     root = ET.fromstring(read_object(client, "features", "target.xml"))
     names = {feature.get("name") for feature in root.iter("feature")}
-    assert "org.gnu.gdb.i386.pkeys" in names
-    assert {"pkru", "xcr0", "xss", "mxcsr"} <= registers(client).keys()
+    assert {"org.gnu.gdb.i386.pkeys", "org.gnu.gdb.i386.avx"} <= names
+    assert {"pkru", "xcr0", "xss", "mxcsr", "ymm0h", "ymm15h"} <= registers(client).keys()
 
 
 def test_a_floating_point_register_that_is_set_is_not_empty(client):

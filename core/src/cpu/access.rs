@@ -289,6 +289,28 @@ impl Cpu {
         Ok(())
     }
 
+    // The lanes of a masked move: never #AC (SDM vol. 2, VMASKMOV).
+
+    pub fn read_unaligned<T: Int>(&mut self, bus: &mut Bus, seg: u8, ea: u64) -> Result<T, Stop> {
+        let linear = self.check_segment(seg, ea, T::BYTES, false)?;
+        let access = Access::read(self.tlb.privilege());
+        let mapped = self.translate_span(bus, linear, T::BYTES, access, Use::Read)?;
+        Ok(T::from_u64(self.read_mapped(bus, linear, mapped, T::BYTES)?))
+    }
+
+    pub fn write_unaligned<T: Int>(&mut self, bus: &mut Bus, seg: u8, ea: u64, value: T) -> Done {
+        let linear = self.check_segment(seg, ea, T::BYTES, true)?;
+        let mapped = self.translate_write_unaligned(bus, linear, T::BYTES, Use::Write)?;
+        self.write_mapped(bus, linear, mapped, T::BYTES, value.to_u64());
+        Ok(())
+    }
+
+    pub fn probe_unaligned(&mut self, bus: &mut Bus, seg: u8, ea: u64, bytes: u64) -> Done {
+        let linear = self.check_segment(seg, ea, bytes, true)?;
+        self.translate_write_unaligned(bus, linear, bytes, Use::Write)?;
+        Ok(())
+    }
+
     /// #AC: SDM vol. 3, 6.15, interrupt 17 and its table. Operands of 16 bytes and more, and images of state, have an
     /// alignment of their own, which is #GP.
     fn check_alignment(&mut self, linear: u64, bytes: u64, privilege: Privilege) -> Done {
@@ -309,9 +331,19 @@ impl Cpu {
 
     /// Translates for a write by the running program, and insists on being alone where the write has side effects.
     fn translate_write(&mut self, bus: &mut Bus, linear: u64, bytes: u64, usage: Use) -> Result<Span, Stop> {
-        let privilege = self.tlb.privilege();
-        self.check_alignment(linear, bytes, privilege)?;
-        let mapped = self.translate_span(bus, linear, bytes, Access::write(privilege), usage)?;
+        self.check_alignment(linear, bytes, self.tlb.privilege())?;
+        self.translate_write_unaligned(bus, linear, bytes, usage)
+    }
+
+    fn translate_write_unaligned(
+        &mut self,
+        bus: &mut Bus,
+        linear: u64,
+        bytes: u64,
+        usage: Use,
+    ) -> Result<Span, Stop> {
+        let access = Access::write(self.tlb.privilege());
+        let mapped = self.translate_span(bus, linear, bytes, access, usage)?;
         self.solo_if_needed(bus, linear, mapped, bytes, true)?;
         Ok(mapped)
     }

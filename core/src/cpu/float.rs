@@ -13,9 +13,9 @@ pub const INEXACT: u32 = 1 << 5;
 /// Found before anything is computed; unmasked, they keep the others from being found.
 pub const BEFORE_COMPUTATION: u32 = INVALID | DENORMAL | DIVIDE_BY_ZERO;
 
-const DENORMALS_ARE_ZERO: u32 = 1 << 6;
+pub const DENORMALS_ARE_ZERO: u32 = 1 << 6;
 const MASK_SHIFT: u32 = 7;
-const FLUSH_TO_ZERO: u32 = 1 << 15;
+pub const FLUSH_TO_ZERO: u32 = 1 << 15;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
@@ -66,6 +66,15 @@ impl Environment {
         }
     }
 
+    /// The same with denormals taken and given as they are: conversions from and to halves know neither flush-to-zero nor,
+    /// of halves, denormals-are-zero (SDM vol. 1, 14.4.1).
+    pub fn without(self, flags: u32) -> Environment {
+        Environment {
+            mxcsr: self.mxcsr & !flags,
+            ..self
+        }
+    }
+
     /// Those of `exceptions` that MXCSR does not mask.
     pub fn unmasked(&self, exceptions: u32) -> u32 {
         exceptions & !(self.mxcsr >> MASK_SHIFT)
@@ -96,9 +105,14 @@ pub trait Format: Copy {
     const INFINITY: u64 = Self::SPECIAL << Self::FRACTION;
     /// The "real indefinite": the NaN that a masked invalid operation gives.
     const DEFAULT_NAN: u64 = Self::SIGN | Self::INFINITY | Self::QUIET;
+}
 
+/// A format that is computed with.
+pub trait Arithmetic: Format {
     /// The host's own operation, rounded to nearest.
     fn host(operation: Operation, a: u64, b: u64) -> u64;
+    /// The same for a product and a sum, rounded once.
+    fn host_fused(a: u64, b: u64, c: u64) -> u64;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +127,9 @@ pub enum Operation {
 pub struct Single;
 #[derive(Clone, Copy)]
 pub struct Double;
+/// Values of 16 bits, which are only converted.
+#[derive(Clone, Copy)]
+pub struct Half;
 
 macro_rules! format {
     ($name:ty, $bits:ty, $float:ty, $fraction:literal, $exponent:literal) => {
@@ -120,7 +137,9 @@ macro_rules! format {
             type Bits = $bits;
             const FRACTION: u32 = $fraction;
             const EXPONENT: u32 = $exponent;
+        }
 
+        impl Arithmetic for $name {
             #[inline(always)]
             fn host(operation: Operation, a: u64, b: u64) -> u64 {
                 let (a, b) = (
@@ -135,11 +154,23 @@ macro_rules! format {
                 };
                 result.to_bits() as u64
             }
+
+            #[inline(always)]
+            fn host_fused(a: u64, b: u64, c: u64) -> u64 {
+                let [a, b, c] = [a, b, c].map(|bits| <$float>::from_bits(bits as $bits));
+                a.mul_add(b, c).to_bits() as u64
+            }
         }
     };
 }
 format!(Single, u32, f32, 23, 8);
 format!(Double, u64, f64, 52, 11);
+
+impl Format for Half {
+    type Bits = u16;
+    const FRACTION: u32 = 10;
+    const EXPONENT: u32 = 5;
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -164,6 +195,22 @@ struct Parts {
 impl Parts {
     fn is_nan(&self) -> bool {
         matches!(self.kind, Kind::Quiet | Kind::Signaling)
+    }
+
+    /// 0 for what counts as zero, denormals that are zeros among it.
+    fn magnitude(&self) -> u128 {
+        match self.kind {
+            Kind::Zero => 0,
+            _ => self.mantissa as u128,
+        }
+    }
+
+    fn exact(&self) -> Exact {
+        Exact {
+            exponent: self.exponent,
+            mantissa: self.magnitude(),
+            negative: self.negative,
+        }
     }
 }
 
@@ -297,17 +344,141 @@ fn note_denormals(environment: &mut Environment, a: &Parts, b: &Parts) {
 
 /// Addition, subtraction, multiplication or division.
 #[inline(always)]
-pub fn arithmetic<F: Format>(environment: &mut Environment, operation: Operation, a: u64, b: u64) -> u64 {
-    let field = |bits: u64| bits >> F::FRACTION & F::SPECIAL;
-    let is_normal = |bits: u64| field(bits).wrapping_sub(1) < F::SPECIAL - 1;
-    if environment.is_plain() && is_normal(a) && is_normal(b) {
+pub fn arithmetic<F: Arithmetic>(environment: &mut Environment, operation: Operation, a: u64, b: u64) -> u64 {
+    if environment.is_plain() && is_normal::<F>(a) && is_normal::<F>(b) {
         let result = F::host(operation, a, b);
-        // Next to the ends of the range there may have been an overflow or an underflow.
-        if field(result).wrapping_sub(2) < F::SPECIAL - 3 {
+        if is_inner::<F>(result) {
             return result;
         }
     }
     exact::<F>(environment, operation, a, b)
+}
+
+#[inline(always)]
+fn is_normal<F: Format>(bits: u64) -> bool {
+    (bits >> F::FRACTION & F::SPECIAL).wrapping_sub(1) < F::SPECIAL - 1
+}
+
+/// Not next to the ends of the range, where there may have been an overflow or an underflow.
+#[inline(always)]
+fn is_inner<F: Format>(bits: u64) -> bool {
+    (bits >> F::FRACTION & F::SPECIAL).wrapping_sub(2) < F::SPECIAL - 3
+}
+
+/// What of a fused operation is negated.
+#[derive(Clone, Copy, Debug)]
+pub struct Signs {
+    pub negate_product: bool,
+    pub negate_addend: bool,
+}
+
+/// `x` times `y` plus `z`.
+pub fn fused<F: Arithmetic>(environment: &mut Environment, x: u64, y: u64, z: u64, signs: Signs) -> u64 {
+    if environment.is_plain() && [x, y, z].into_iter().all(is_normal::<F>) {
+        let turned = |bits: u64, negate: bool| if negate { bits ^ F::SIGN } else { bits };
+        let result = F::host_fused(turned(x, signs.negate_product), y, turned(z, signs.negate_addend));
+        if is_inner::<F>(result) {
+            return result;
+        }
+    }
+    exact_fused::<F>(environment, [x, y, z], signs)
+}
+
+#[inline(never)]
+fn exact_fused<F: Format>(environment: &mut Environment, operands: [u64; 3], signs: Signs) -> u64 {
+    let operands = operands.map(|bits| parts::<F>(environment, bits));
+    // The first NaN, whatever else there is (SDM vol. 1, table 14-17).
+    if let Some(nan) = operands.iter().find(|operand| operand.is_nan()) {
+        return match operands.iter().find(|operand| operand.kind == Kind::Signaling) {
+            Some(signaling) => propagate::<F>(environment, nan, signaling),
+            None => propagate::<F>(environment, nan, nan),
+        };
+    }
+    let [x, y, mut z] = operands;
+    let negative = (x.negative != y.negative) != signs.negate_product;
+    z.negative ^= signs.negate_addend;
+    let kinds = [x.kind, y.kind];
+    let opposed = z.kind == Kind::Infinite && z.negative != negative;
+    if kinds.contains(&Kind::Infinite) && (kinds.contains(&Kind::Zero) || opposed) {
+        return invalid::<F>(environment);
+    }
+    if operands.iter().any(|operand| operand.denormal) {
+        environment.found |= DENORMAL;
+    }
+    if kinds.contains(&Kind::Infinite) {
+        return signed::<F>(negative, F::INFINITY);
+    }
+    if z.kind == Kind::Infinite {
+        return signed::<F>(z.negative, F::INFINITY);
+    }
+    let product = Exact {
+        exponent: x.exponent + y.exponent,
+        mantissa: x.magnitude() * y.magnitude(),
+        negative,
+    };
+    product
+        .plus(z.exact(), environment.rounding)
+        .pack::<F>(environment)
+}
+
+/// A finite value with room for a product: `mantissa` times two to the `exponent`. Ordered by magnitude where the
+/// mantissas have their top bits at one place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Exact {
+    exponent: i32,
+    mantissa: u128,
+    negative: bool,
+}
+
+impl Exact {
+    fn pack<F: Format>(self, environment: &mut Environment) -> u64 {
+        match self.mantissa {
+            0 => signed::<F>(self.negative, 0),
+            _ => pack::<F>(environment, self.negative, self.exponent, self.mantissa),
+        }
+    }
+
+    fn plus(self, other: Exact, rounding: Rounding) -> Exact {
+        match (self.mantissa, other.mantissa) {
+            (0, 0) if self.negative == other.negative => return self,
+            (0, 0) => {}
+            (0, _) => return other,
+            (_, 0) => return self,
+            _ => {}
+        }
+        let (a, b) = (self.normalized(), other.normalized());
+        let (large, small) = if a >= b { (a, b) } else { (b, a) };
+        let shifted = shift_right_sticky(small.mantissa, (large.exponent - small.exponent) as u32);
+        if large.negative == small.negative {
+            let mantissa = large.mantissa + shifted;
+            return Exact { mantissa, ..large };
+        }
+        let mantissa = large.mantissa - shifted;
+        // What cancels out is positive, unless rounding goes down.
+        let negative = if mantissa == 0 {
+            rounding == Rounding::Down
+        } else {
+            large.negative
+        };
+        Exact {
+            mantissa,
+            negative,
+            ..large
+        }
+    }
+
+    /// With the top bit at 125 there is room for a carry, and no bit of a product is near the mark at the bottom.
+    fn normalized(self) -> Exact {
+        if self.mantissa == 0 {
+            return self;
+        }
+        let up = self.mantissa.leading_zeros() as i32 - 2;
+        Exact {
+            exponent: self.exponent - up,
+            mantissa: self.mantissa << up,
+            ..self
+        }
+    }
 }
 
 #[inline(never)]
@@ -337,37 +508,9 @@ fn add<F: Format>(environment: &mut Environment, a: &Parts, b: &Parts) -> u64 {
         }
         _ => note_denormals(environment, a, b),
     }
-    let zero_is_negative = if a.negative == b.negative {
-        a.negative
-    } else {
-        environment.rounding == Rounding::Down
-    };
-    match (a.kind, b.kind) {
-        (Kind::Zero, Kind::Zero) => return signed::<F>(zero_is_negative, 0),
-        // Rounded, for a denormal may be flushed.
-        (Kind::Zero, _) => return pack::<F>(environment, b.negative, b.exponent, b.mantissa as u128),
-        (_, Kind::Zero) => return pack::<F>(environment, a.negative, a.exponent, a.mantissa as u128),
-        _ => {}
-    }
-    const ROOM: u32 = 64;
-    let (large, small) = if (a.exponent, a.mantissa) >= (b.exponent, b.mantissa) {
-        (a, b)
-    } else {
-        (b, a)
-    };
-    let distance = (large.exponent - small.exponent) as u32;
-    let (x, y) = (
-        (large.mantissa as u128) << ROOM,
-        shift_right_sticky((small.mantissa as u128) << ROOM, distance),
-    );
-    let exponent = large.exponent - ROOM as i32;
-    if a.negative == b.negative {
-        return pack::<F>(environment, a.negative, exponent, x + y);
-    }
-    match x - y {
-        0 => signed::<F>(zero_is_negative, 0),
-        difference => pack::<F>(environment, large.negative, exponent, difference),
-    }
+    a.exact()
+        .plus(b.exact(), environment.rounding)
+        .pack::<F>(environment)
 }
 
 fn multiply<F: Format>(environment: &mut Environment, a: &Parts, b: &Parts) -> u64 {

@@ -181,6 +181,8 @@ fn x87(random: &mut Random) -> X87 {
 /// Which instructions are asked for.
 pub struct Generator {
     known: HashSet<Code>,
+    /// The VEX-encoded ones among them, as `vex_opcodes` gives them.
+    vex: Vec<[u8; 3]>,
 }
 
 /// Not comparable in user mode, or not with random operands; they have tests of their own.
@@ -263,7 +265,10 @@ impl Generator {
             .filter(|code| mnemonics.contains(&code.mnemonic()) && is_wanted(code))
             .collect();
         assert!(!known.is_empty(), "nothing that can be compared is called {only}");
-        Generator { known }
+        Generator {
+            vex: vex_opcodes(&known),
+            known,
+        }
     }
 
     /// Some forms are so few among all opcodes that they would hardly ever come: PCMPESTRM to PCMPISTRI, AES, PCLMULQDQ,
@@ -294,26 +299,25 @@ impl Generator {
         bytes
     }
 
-    /// A VEX prefix and an opcode. The bits of a register that is often unused are all ones half of the time.
+    /// A VEX prefix and an opcode. The register that is often unused is so half of the time.
     fn vex_bytes(&self, random: &mut Random) -> Vec<u8> {
-        let unused = if random.below(2) == 0 { 0x78 } else { 0 };
-        let last = random.next() as u8 | unused;
-        if random.below(8) == 0 {
-            return vec![0xc5, last, random.next() as u8];
+        let [map, last, opcode] = random.pick(&self.vex);
+        let unused = match random.below(2) {
+            0 => 0x78,
+            _ => random.next() as u8 & 0x78,
+        };
+        // The short form has map 1, no VEX.W and no register beyond 7 but one.
+        if map == 1 && last & 0x80 == 0 && random.below(4) == 0 {
+            return vec![0xc5, last | unused | random.next() as u8 & 0x80, opcode];
         }
-        let (inverted, map, opcode) = (
-            random.next() as u8 & 0xe0,
-            1 + random.below(3) as u8,
-            random.next() as u8,
-        );
-        vec![0xc4, inverted | map, last, opcode]
+        vec![0xc4, random.next() as u8 & 0xe0 | map, last | unused, opcode]
     }
 
     fn bytes(&self, random: &mut Random, bitness: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         match random.below(16) {
             0..=3 => return self.x87_bytes(random),
-            4..=7 => bytes = self.vex_bytes(random),
+            4..=7 if !self.vex.is_empty() => bytes = self.vex_bytes(random),
             8 if bitness == 64 && random.below(4) == 0 => bytes = self.rare(random),
             _ => {
                 match random.below(8) {
@@ -474,20 +478,19 @@ impl Generator {
         if base == Register::None || base.is_ip() || insn.is_ip_rel_memory_operand() {
             return false;
         }
-        if index != Register::None {
-            if !index.is_gpr() {
-                return false;
-            }
-            if index.number() != 4 && !(reaches && index.number() == insn.op1_register().number()) {
-                state.regs[index.number()] = random.below(16);
-            }
+        if insn.is_vsib() {
+            return self.place_gather(insn, state, random);
+        }
+        let bit_number = |register: Register| reaches && register.number() == insn.op1_register().number();
+        if index != Register::None && index.number() != 4 && !bit_number(index) {
+            state.regs[index.number()] = random.below(16);
         }
         let size = insn.memory_size().size() as u64;
         let mut target = WINDOW + 0x180 + random.below(128);
         if random.below(4) != 0 {
             target &= !15;
         }
-        if base.number() != 4 && !(reaches && base.number() == insn.op1_register().number()) {
+        if base.number() != 4 && !bit_number(base) {
             let scaled = if index == Register::None {
                 0
             } else {
@@ -519,6 +522,50 @@ impl Generator {
         let slack = if reaches { 0x80 } else { 0x10 };
         (WINDOW + slack..WINDOW + WINDOW_BYTES as u64 - slack - size).contains(&address)
     }
+
+    /// Each lane near the base; at times one where nothing is mapped.
+    fn place_gather(&self, insn: &Instruction, state: &mut State, random: &mut Random) -> bool {
+        let base = insn.memory_base();
+        let target = WINDOW + 0x200 + random.below(16);
+        if base.number() != 4 {
+            state.regs[base.number()] = target.wrapping_sub(insn.memory_displacement64());
+        }
+        let start = state.regs[base.number()].wrapping_add(insn.memory_displacement64());
+        let scale = insn.memory_index_scale() as u64;
+        let far = random.below(8) == 0;
+        let mut index = || match random.below(8) {
+            0 if far => 0x10000 / scale,
+            _ => (random.below(0x200) / scale).wrapping_sub(0x100 / scale),
+        };
+        for indices in &mut state.ymm[insn.memory_index().number()] {
+            *indices = if insn.is_vsib64() {
+                index()
+            } else {
+                index() << 32 | index() & 0xffff_ffff
+            };
+        }
+        (WINDOW + 0x100..WINDOW + 0x300).contains(&start)
+    }
+}
+
+/// What VEX prefixes and opcodes lead to `known` instructions: map, the last byte of the prefix without VEX.vvvv, opcode.
+fn vex_opcodes(known: &HashSet<Code>) -> Vec<[u8; 3]> {
+    let mut opcodes = Vec::new();
+    for map in 1..=3 {
+        for last in (0..=255).filter(|last| last & 0x78 == 0) {
+            opcodes.extend((0..=255).map(|opcode| [map, last, opcode]));
+        }
+    }
+    opcodes.retain(|[map, last, opcode]| {
+        // Registers or memory, which may want a vector as index; VEX.vvvv used or not; an opcode's extension in between.
+        (0..=31).any(|variant| {
+            let modrm = (variant & 7) << 3 | if variant & 8 == 0 { 0xc3 } else { 0x04 };
+            let unused = if variant & 16 == 0 { 0x78 } else { 0x68 };
+            let bytes = [0xc4, 0xe0 | map, last | unused, *opcode, modrm, 0x8f, 0, 0, 0, 0];
+            known.contains(&Decoder::new(64, &bytes, DecoderOptions::NONE).decode().code())
+        })
+    });
+    opcodes
 }
 
 fn memory_operand(insn: &Instruction) -> u32 {

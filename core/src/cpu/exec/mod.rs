@@ -14,6 +14,7 @@ mod control;
 mod enforced;
 mod far;
 mod flag;
+mod fma;
 mod identify;
 mod interrupt;
 mod io;
@@ -36,7 +37,9 @@ mod vector;
 mod vector_convert;
 mod vector_float;
 mod vector_integer;
+mod vector_masked;
 mod vector_move;
+mod vector_permute;
 mod vector_shuffle;
 mod vector_string;
 pub mod x87;
@@ -90,6 +93,9 @@ pub static GROUPS: &[Group] = &[
     vector_shuffle::ROWS,
     vector_float::ROWS,
     vector_convert::ROWS,
+    vector_permute::ROWS,
+    vector_masked::ROWS,
+    fma::ROWS,
     sse_state::ROWS,
     xsave::ROWS,
     vector_string::ROWS,

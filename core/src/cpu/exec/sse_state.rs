@@ -3,14 +3,15 @@
 use iced_x86::Mnemonic as Mn;
 
 use super::legacy_region::{self, MXCSR_MASK};
+use super::vector::{Encoding, Legacy, Vex};
 use crate::cpu::bits::{CR0_EM, CR0_TS, CR4_OSFXSR};
 use crate::cpu::decode::{Flow, Group};
 use crate::cpu::insn::Insn;
 use crate::cpu::{Cpu, Done, Stop};
 use crate::platform::Bus;
 
-fn ldmxcsr(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
-    cpu.check_sse()?;
+fn ldmxcsr<E: Encoding>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+    E::check(cpu)?;
     let value = cpu.read::<u32>(bus, insn.seg, cpu.ea(insn))?;
     if value & !MXCSR_MASK != 0 {
         return Err(cpu.general_protection(0));
@@ -19,8 +20,8 @@ fn ldmxcsr(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     Ok(())
 }
 
-fn stmxcsr(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
-    cpu.check_sse()?;
+fn stmxcsr<E: Encoding>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+    E::check(cpu)?;
     cpu.write(bus, insn.seg, cpu.ea(insn), cpu.mxcsr)
 }
 
@@ -74,8 +75,10 @@ fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done 
 }
 
 pub static ROWS: Group = &[
-    (Mn::Ldmxcsr, |_| Some(ldmxcsr), Flow::Next),
-    (Mn::Stmxcsr, |_| Some(stmxcsr), Flow::Next),
+    (Mn::Ldmxcsr, |_| Some(ldmxcsr::<Legacy>), Flow::Next),
+    (Mn::Vldmxcsr, |_| Some(ldmxcsr::<Vex<1>>), Flow::Next),
+    (Mn::Stmxcsr, |_| Some(stmxcsr::<Legacy>), Flow::Next),
+    (Mn::Vstmxcsr, |_| Some(stmxcsr::<Vex<1>>), Flow::Next),
     (Mn::Fxsave, |_| Some(fxsave::<false>), Flow::Next),
     (Mn::Fxsave64, |_| Some(fxsave::<true>), Flow::Next),
     (Mn::Fxrstor, |_| Some(fxrstor::<false>), Flow::Next),

@@ -265,6 +265,12 @@ pub trait Packed {
     fn compute(a: Xmm, b: Xmm, imm: u8) -> Xmm;
 }
 
+/// Compiled once, not for each encoding and place of the source: most of a build's time would go there.
+#[inline(never)]
+fn compute<O: Packed>(a: Xmm, b: Xmm, imm: u8) -> Xmm {
+    O::compute(a, b, imm)
+}
+
 fn packed<O: Packed, E: Encoding, S: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     E::check(cpu)?;
     let bytes = match O::SHARE {
@@ -289,7 +295,7 @@ fn packed<O: Packed, E: Encoding, S: Source>(cpu: &mut Cpu, bus: &mut Bus, insn:
             Share::Same => b[0],
         };
         let imm = insn.imm as u8 >> (O::IMMEDIATE_BITS * number as u32);
-        result[number] = O::compute(a[number], share, imm);
+        result[number] = compute::<O>(a[number], share, imm);
     }
     E::write(cpu, insn.r[0], result);
     Ok(())

@@ -1,9 +1,10 @@
-//! Conversions between integers, singles and doubles.
+//! Conversions between integers, halves, singles and doubles.
 
 use super::lanes::{set_lane, set_wide_lane, wide_lane, Ymm};
-use super::vector::{read_scalar, Encoding, Source};
+use super::vector::{read_scalar, Encoding, Source, Vex};
 use crate::cpu::decode::{Form, Group, Operand};
-use crate::cpu::float::{self, Double, Environment, Format, Single};
+use crate::cpu::float::{self, Double, Environment, Format, Half, Rounding, Single};
+use crate::cpu::float::{DENORMAL, DENORMALS_ARE_ZERO, FLUSH_TO_ZERO, INEXACT, UNDERFLOW};
 use crate::cpu::insn::{Handler, Insn};
 use crate::cpu::int::Int;
 use crate::cpu::{Cpu, Done};
@@ -38,7 +39,47 @@ conversions! {
     DoubleToInt: u64, u32, |e, v| float::to_integer::<Double>(e, v, 32, false);
     DoubleToIntTruncated: u64, u32, |e, v| float::to_integer::<Double>(e, v, 32, true);
     SingleToDouble: u32, u64, |e, v| float::convert::<Single, Double>(e, v);
+    HalfToSingle: u16, u32, |e, v| half_to_single(e, v);
     DoubleToSingle: u64, u32, |e, v| float::convert::<Double, Single>(e, v);
+}
+
+/// Denormal halves are values like others, and no exception.
+fn half_to_single(environment: &mut Environment, value: u64) -> u64 {
+    let mut taken = environment.without(DENORMALS_ARE_ZERO);
+    let result = float::convert::<Half, Single>(&mut taken, value);
+    environment.found |= taken.found & !DENORMAL;
+    result
+}
+
+/// VCVTPS2PH: rounded as the immediate or MXCSR says, tiny results kept.
+fn to_halves<E: Encoding, D: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+    E::check(cpu)?;
+    let source = cpu.vector(if D::IN_MEMORY { insn.r[0] } else { insn.r[1] });
+    let mut environment = Environment::new(cpu.mxcsr).without(FLUSH_TO_ZERO);
+    if insn.imm & 4 == 0 {
+        environment.rounding = Rounding::from_bits(insn.imm as u32);
+    }
+    let mut result = Ymm::default();
+    for number in 0..E::LANES as u32 * 4 {
+        let value = wide_lane::<u32>(source, number).to_u64();
+        let half = float::convert::<Single, Half>(&mut environment, value);
+        set_wide_lane(&mut result, number, half as u16);
+    }
+    // A denormal single is far below all halves, and found so whatever its digits are (SDM vol. 1, 14.4.1).
+    if environment.found & DENORMAL != 0 {
+        environment.found |= UNDERFLOW | INEXACT;
+    }
+    if D::IN_MEMORY && environment.unmasked(environment.found) == 0 {
+        match E::LANES {
+            1 => cpu.write(bus, insn.seg, cpu.ea(insn), result[0][0])?,
+            _ => cpu.write_vector::<Vex<1>>(bus, insn, false, result)?,
+        }
+    }
+    cpu.float_exceptions(&environment)?;
+    if !D::IN_MEMORY {
+        E::write(cpu, insn.r[0], result);
+    }
+    Ok(())
 }
 
 /// As many lanes as the wider of the two has; what is left of the destination becomes 0.
@@ -164,6 +205,8 @@ pub static ROWS: Group = vector_rows! {
     Cvttpd2dq Vcvttpd2dq => select_packed::<DoubleToIntTruncated>;
     Cvtps2pd Vcvtps2pd => select_packed::<SingleToDouble>;
     Cvtpd2ps Vcvtpd2ps => select_packed::<DoubleToSingle>;
+    Vcvtph2ps => select_packed::<HalfToSingle>;
+    Vcvtps2ph => |form| by_encoding!(form, to_halves);
     Cvtss2sd Vcvtss2sd => select_scalar::<Single, Double>;
     Cvtsd2ss Vcvtsd2ss => select_scalar::<Double, Single>;
     Cvtsi2ss Vcvtsi2ss => select_from_general::<Single>;

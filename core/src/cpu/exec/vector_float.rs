@@ -3,7 +3,9 @@
 use super::lanes::{lane, lanes, set_lane, set_wide_lane, wide_lane, Ymm};
 use super::vector::{read_packed, read_scalar, Encoding, Source};
 use crate::cpu::decode::{Form, Group};
-use crate::cpu::float::{self, Double, Environment, Format, Operation, Relation, Rounding, Single};
+use crate::cpu::float::{
+    self, Arithmetic, Double, Environment, Format, Operation, Relation, Rounding, Single,
+};
 use crate::cpu::insn::{Handler, Insn};
 use crate::cpu::int::Int;
 use crate::cpu::{Cpu, Done, Stop};
@@ -11,7 +13,7 @@ use crate::platform::Bus;
 
 /// What becomes of one lane `a` of the destination and `b` of the source.
 trait Compute {
-    fn compute<F: Format>(environment: &mut Environment, a: u64, b: u64, imm: u8) -> u64;
+    fn compute<F: Arithmetic>(environment: &mut Environment, a: u64, b: u64, imm: u8) -> u64;
 }
 
 macro_rules! float {
@@ -19,7 +21,7 @@ macro_rules! float {
         struct $name;
         impl Compute for $name {
             #[inline(always)]
-            fn compute<F: Format>($environment: &mut Environment, $a: u64, $b: u64, $imm: u8) -> u64 {
+            fn compute<F: Arithmetic>($environment: &mut Environment, $a: u64, $b: u64, $imm: u8) -> u64 {
                 $result
             }
         }
@@ -54,7 +56,7 @@ float! {
 /// The predicates of VCMPPS (SDM vol. 2, CMPPS, table "Comparison predicate for VCMPPS"), of which CMPPS has the first
 /// eight: for which relations one holds is told by its lower four bits, and whether quiet NaNs are invalid turns with
 /// bit 4.
-fn compare<F: Format>(environment: &mut Environment, a: u64, b: u64, predicate: u8) -> bool {
+fn compare<F: Arithmetic>(environment: &mut Environment, a: u64, b: u64, predicate: u8) -> bool {
     const LESS: u8 = 1 << Relation::Less as u8;
     const EQUAL: u8 = 1 << Relation::Equal as u8;
     const GREATER: u8 = 1 << Relation::Greater as u8;
@@ -102,11 +104,21 @@ fn approximate(bits: u32, f: impl Fn(f32) -> f32) -> u32 {
 }
 
 #[inline(always)]
-fn lanes_of<F: Format>() -> u32 {
+fn lanes_of<F: Arithmetic>() -> u32 {
     lanes::<F::Bits>()
 }
 
-fn packed<F: Format, O: Compute, E: Encoding, S: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+/// Compiled once, not for each encoding and place of the source.
+#[inline(never)]
+fn compute<F: Arithmetic, O: Compute>(environment: &mut Environment, a: u64, b: u64, imm: u8) -> u64 {
+    O::compute::<F>(environment, a, b, imm)
+}
+
+fn packed<F: Arithmetic, O: Compute, E: Encoding, S: Source>(
+    cpu: &mut Cpu,
+    bus: &mut Bus,
+    insn: &Insn,
+) -> Done {
     E::check(cpu)?;
     let b = read_packed::<E, S>(cpu, bus, insn)?;
     let a = cpu.vector(insn.r[E::FIRST]);
@@ -114,7 +126,7 @@ fn packed<F: Format, O: Compute, E: Encoding, S: Source>(cpu: &mut Cpu, bus: &mu
     let mut result = Ymm::default();
     for number in 0..lanes_of::<F>() * E::LANES as u32 {
         let (a, b) = (wide_lane::<F::Bits>(a, number), wide_lane::<F::Bits>(b, number));
-        let value = O::compute::<F>(&mut environment, a.to_u64(), b.to_u64(), insn.imm as u8);
+        let value = compute::<F, O>(&mut environment, a.to_u64(), b.to_u64(), insn.imm as u8);
         set_wide_lane(&mut result, number, F::Bits::from_u64(value));
     }
     cpu.float_exceptions(&environment)?;
@@ -123,29 +135,33 @@ fn packed<F: Format, O: Compute, E: Encoding, S: Source>(cpu: &mut Cpu, bus: &mu
 }
 
 /// What is above the lowest lane comes from the first source.
-fn scalar<F: Format, O: Compute, E: Encoding, S: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+fn scalar<F: Arithmetic, O: Compute, E: Encoding, S: Source>(
+    cpu: &mut Cpu,
+    bus: &mut Bus,
+    insn: &Insn,
+) -> Done {
     E::check(cpu)?;
     let b = read_scalar::<F, E, S>(cpu, bus, insn)?;
     let mut result = cpu.vector(insn.r[E::FIRST]);
     let a = lane::<F::Bits>(result[0], 0).to_u64();
     let mut environment = Environment::new(cpu.mxcsr);
-    let value = O::compute::<F>(&mut environment, a, b, insn.imm as u8);
+    let value = compute::<F, O>(&mut environment, a, b, insn.imm as u8);
     cpu.float_exceptions(&environment)?;
     set_lane(&mut result[0], 0, F::Bits::from_u64(value));
     E::write(cpu, insn.r[0], result);
     Ok(())
 }
 
-fn select_packed<F: Format, O: Compute>(form: &Form) -> Option<Handler> {
+fn select_packed<F: Arithmetic, O: Compute>(form: &Form) -> Option<Handler> {
     by_encoding!(form, packed, F, O)
 }
 
-fn select_scalar<F: Format, O: Compute>(form: &Form) -> Option<Handler> {
+fn select_scalar<F: Arithmetic, O: Compute>(form: &Form) -> Option<Handler> {
     by_narrow_encoding!(form, scalar, F, O)
 }
 
 /// COMISS and UCOMISS: the relation in ZF, PF and CF.
-fn compare_to_flags<F: Format, O: Signaling, E: Encoding, S: Source>(
+fn compare_to_flags<F: Arithmetic, O: Signaling, E: Encoding, S: Source>(
     cpu: &mut Cpu,
     bus: &mut Bus,
     insn: &Insn,
@@ -179,7 +195,7 @@ impl Signaling for Unordered {
     const QUIET_NAN_IS_INVALID: bool = false;
 }
 
-fn select_compare<F: Format, O: Signaling>(form: &Form) -> Option<Handler> {
+fn select_compare<F: Arithmetic, O: Signaling>(form: &Form) -> Option<Handler> {
     by_narrow_encoding!(form, compare_to_flags, F, O)
 }
 
@@ -223,7 +239,7 @@ impl Combine for HorizontalSub {
     }
 }
 
-fn combined<F: Format, O: Combine, E: Encoding, S: Source>(
+fn combined<F: Arithmetic, O: Combine, E: Encoding, S: Source>(
     cpu: &mut Cpu,
     bus: &mut Bus,
     insn: &Insn,
@@ -248,13 +264,13 @@ fn combined<F: Format, O: Combine, E: Encoding, S: Source>(
     Ok(())
 }
 
-fn select_combined<F: Format, O: Combine>(form: &Form) -> Option<Handler> {
+fn select_combined<F: Arithmetic, O: Combine>(form: &Form) -> Option<Handler> {
     by_encoding!(form, combined, F, O)
 }
 
 /// DPPS and DPPD: the products that `imm`'s upper half chooses, summed pair by pair, where its lower half says. Each
 /// step rounds and may raise exceptions of its own.
-fn dot_product<F: Format, E: Encoding, S: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+fn dot_product<F: Arithmetic, E: Encoding, S: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     E::check(cpu)?;
     let b = read_packed::<E, S>(cpu, bus, insn)?;
     let (a, imm, lanes) = (cpu.vector(insn.r[E::FIRST]), insn.imm as u8, lanes_of::<F>());
@@ -294,7 +310,7 @@ fn dot_product<F: Format, E: Encoding, S: Source>(cpu: &mut Cpu, bus: &mut Bus, 
     Ok(())
 }
 
-fn select_dot_product<F: Format>(form: &Form) -> Option<Handler> {
+fn select_dot_product<F: Arithmetic>(form: &Form) -> Option<Handler> {
     by_encoding!(form, dot_product, F)
 }
 

@@ -165,6 +165,16 @@ fn select_mask<T: Int>(form: &Form) -> Option<Handler> {
     by_length!(form, move_mask, T)
 }
 
+/// VZEROALL, or VZEROUPPER, which keeps the lower halves: of the registers that the mode has.
+fn zero(cpu: &mut Cpu, keep: usize) -> Done {
+    cpu.check_avx()?;
+    let registers = if cpu.long64() { 16 } else { 8 };
+    for ymm in &mut cpu.ymm[..registers] {
+        ymm[keep..].fill(0);
+    }
+    Ok(())
+}
+
 /// MASKMOVDQU: the bytes of the first operand whose mask in the second has its top bit, to DS:rDI.
 fn masked_store<E: Encoding>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     E::check(cpu)?;
@@ -222,5 +232,7 @@ pub static ROWS: Group = vector_rows! {
     Movmskps Vmovmskps => select_mask::<u32>;
     Movmskpd Vmovmskpd => select_mask::<u64>;
     Pmovmskb Vpmovmskb => select_mask::<u8>;
+    Vzeroall => |_| Some(|cpu, _, _| zero(cpu, 0));
+    Vzeroupper => |_| Some(|cpu, _, _| zero(cpu, 2));
     Maskmovdqu Vmaskmovdqu => |form| by_length!(form, masked_store);
 };

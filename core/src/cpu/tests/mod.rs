@@ -12,6 +12,7 @@ mod paragraphs;
 mod segments;
 mod strings;
 mod tasks;
+mod vectors;
 mod waiting;
 mod xsave;
 
