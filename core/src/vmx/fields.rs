@@ -488,10 +488,12 @@ impl Field {
     }
 
     /// The field's place in arrays of `Field::COUNT` elements.
+    #[inline(always)]
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 
+    #[inline(always)]
     pub fn info(self) -> &'static FieldInfo {
         &TABLE[self.index()]
     }
@@ -500,11 +502,13 @@ impl Field {
         self.info().name
     }
 
+    #[inline(always)]
     pub const fn encoding(self) -> u16 {
         ENCODINGS[self.0 as usize]
     }
 
     /// The bits that the field holds.
+    #[inline(always)]
     pub const fn mask(self) -> u64 {
         match self.encoding() >> 13 & 3 {
             0 => Width::Bits16.mask(),
