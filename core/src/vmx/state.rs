@@ -6,7 +6,7 @@ use super::controls::{primary, secondary};
 use super::fields::{field, Field};
 use super::record::Record;
 use super::vmcs::Vmcs;
-use crate::cpu::exception::{vector, Event, EventKind};
+use crate::cpu::exception::Event;
 use crate::debug::breakpoints::World;
 
 /// What RFLAGS.RF becomes in the guest-state area (SDM vol. 3, 28.3.3).
@@ -22,15 +22,12 @@ pub enum SavedRf {
 }
 
 impl SavedRf {
-    /// Of an exit by an access to memory; during the delivery of an event, which would have pushed RFLAGS with this RF.
+    /// Of an exit by an access to memory; during the delivery of an event, which has RFLAGS as it would be pushed. An
+    /// injected event leaves RF as it is, whatever its kind (SDM vol. 3, 27.6.1.1).
     pub fn of_access(vectoring: Option<&Event>) -> SavedRf {
         match vectoring {
             None => SavedRf::Set,
-            Some(event) => match event.kind {
-                EventKind::HardwareException if event.vector != vector::DEBUG => SavedRf::Set,
-                _ if event.is_software() => SavedRf::Clear,
-                _ => SavedRf::Keep,
-            },
+            Some(_) => SavedRf::Keep,
         }
     }
 }

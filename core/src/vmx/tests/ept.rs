@@ -47,16 +47,16 @@ fn ept_violations_and_misconfigurations() {
 
 #[test]
 fn rf_is_as_pushed_where_an_ept_violation_comes_of_event_delivery() {
-    let mut bench = Bench::with_guest(NOPS);
-    add_ept(&mut bench, 5);
-    bench.set(field::GUEST_IDTR_BASE, 0x5000);
-    bench.write(0x5020, &[0, 0, 8, 0, 0, 0x8e, 0x11, 0]);
-    bench.set(field::GUEST_GDTR_BASE, 0x6000);
-    bench.store(0x6008, 0x00af_9b00_0000_ffff);
-    bench.set(field::ENTRY_INTERRUPTION_INFO, 0x8000_0202);
-    assert_eq!(bench.launch(), reason::EPT_VIOLATION as u64);
-    assert_eq!(bench.get(field::IDT_VECTORING_INFO), 0x8000_0202);
-    assert_eq!(bench.get(field::GUEST_RFLAGS), 2);
+    // An NMI and #UD, both injected: neither changes RF.
+    for info in [0x8000_0202, 0x8000_0306] {
+        let mut bench = Bench::with_guest(NOPS);
+        add_ept(&mut bench, 5);
+        handle(&mut bench, info & 0xff);
+        bench.set(field::ENTRY_INTERRUPTION_INFO, info);
+        assert_eq!(bench.launch(), reason::EPT_VIOLATION as u64);
+        assert_eq!(bench.get(field::IDT_VECTORING_INFO), info);
+        assert_eq!(bench.get(field::GUEST_RFLAGS), 2);
+    }
 }
 
 /// A stack and a 64-bit handler for `vector` in the guest: the handler is CPUID.
