@@ -308,7 +308,7 @@ void build_alignment(struct situation *s)
 	if (has_descriptors(s) && chance(s, 30))
 		s->in[IN_RSP] += below(s, 8);
 	for (unsigned at = 0; at < 0x100; at += 8)
-		store(DATA + at, 8, 0x0010001000100010);
+		store(DATA + at, 8, 0x0100010001000100);
 	while (count--) {
 		unsigned which = below(s, ARRAY_SIZE(accesses));
 

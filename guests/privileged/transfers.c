@@ -174,7 +174,8 @@ void build_interrupts(struct situation *s)
 	};
 	unsigned which = below(s, ARRAY_SIZE(events)), vector = events[which].vector;
 
-	emit_returns_at_targets(s);
+	if (vector != 0 && vector != 6 && vector != 13) /* a return to what faults again would be for ever */
+		emit_returns_at_targets(s);
 	/* not those that end a case */
 	if (vector < 0x80 && vector != 3 && vector != 8 && (vector >= 0x20 || chance(s, 30)))
 		random_gate(s, vector);
@@ -200,7 +201,8 @@ void build_tasks(struct situation *s)
 	unsigned level = below(s, 4);
 	u16 selector = (u16)(SEL_TASKS + 8 * task);
 
-	emit_returns_at_targets(s);
+	if (how != 2) /* not to what faults again */
+		emit_returns_at_targets(s);
 	if (chance(s, 80)) {
 		store(at + 0x20, 4, chance(s, 90) ? code_target(s) : wild_address(s));
 		store(at + 0x24, 4, random64(s) & 0x7cd5);

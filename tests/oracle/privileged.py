@@ -33,7 +33,7 @@ CPU = "tigerlake"
 # In one run of Bochs: a case that it does not survive costs a start.
 CASES_PER_RUN = 20_000
 _SECONDS_TO_BOOT, _SECONDS_PER_CASE = 60.0, 0.02
-_INSTRUCTIONS_PER_CASE = 1_000_000
+_INSTRUCTIONS_TO_BOOT, _INSTRUCTIONS_PER_CASE = 50_000_000, 200_000
 _LINE = re.compile(
     r"^([0-9a-f]+) (\w+) (\w+)\.(\d) #([0-9a-f]+)/([0-9a-f]+) ip ([0-9a-f]+):([0-9a-f]+) flags ([0-9a-f]+) "
     r"sp ([0-9a-f]+):([0-9a-f]+) cr2 ([0-9a-f]+) dr6 ([0-9a-f]+) cr4 ([0-9a-f]+) code ([0-9a-f]+) "
@@ -94,7 +94,8 @@ def outcomes(output: str) -> Iterator[Outcome]:
 def output_here(cases: Cases, *more: str) -> str:
     command = [sys.executable, "-m", "gdbvmx", "run", str(IMAGE), "--append", cases.command_line(*more)]
     command += ["--serial", "none", "--debugcon", "stderr"]
-    command += ["--max-instructions", str((cases.count + 10) * _INSTRUCTIONS_PER_CASE)]
+    limit = _INSTRUCTIONS_TO_BOOT + cases.count * _INSTRUCTIONS_PER_CASE
+    command += ["--max-instructions", str(limit)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     return done.stderr
 
