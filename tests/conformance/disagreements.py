@@ -174,7 +174,9 @@ TABLE: tuple[Disagreement, ...] = (
         "Bochs does not take the enabled-breakpoint bit alone for a pending debug exception",
         "27.7.3",
         lambda case: (
-            case.ours.startswith("X0 i80000301") and case["guest_pending_debug_exceptions"] & 0x400F == 0
+            case.ours.startswith(("X0 i80000301", "X34 S681c="))
+            and case.theirs.startswith("X34")
+            and case["guest_pending_debug_exceptions"] & 0x500F == 0x1000
         ),
     ),
     Disagreement(
