@@ -257,11 +257,11 @@ def test_a_forced_vmfail_without_a_vmcs_has_no_number(gdb):
     assert "VMfailInvalid (0): forced" in gdb.run()
 
 
-def test_another_stub_lacks_abilities_and_is_told_so(gdb_on, minivisor, monkeypatch):
-    monkeypatch.delitem(TABLE, b"qgdbvmx.call")
-    gdb = gdb_on(minivisor)
-    said = gdb.error("vmx exits")
-    assert "records VMX events" in said and "is not gdbvmx's" in said and "gdbvmx debug IMAGE" in said
+def test_an_unknown_stub_lacks_abilities_and_that_is_told(gdb_on, minivisor, monkeypatch):
+    monkeypatch.delitem(TABLE, b"qqemu.PhyMemMode")
+    gdb = gdb_on(minivisor, stock=True)
+    said = gdb.error("vmx ept 0")
+    assert "walks page tables" in said and "an unknown stub does not" in said and "gdbvmx debug IMAGE" in said
     gdb("tbreak main")
     assert "main ()" in gdb.run()  # the stop hook keeps quiet
 

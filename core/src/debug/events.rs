@@ -70,8 +70,8 @@ impl EventKind {
     }
 }
 
-/// How many events the ring keeps.
-const CAPACITY: usize = 1 << 16;
+/// How many events the ring keeps: no more than stay in the host's cache, or writing them would cost an exit a fifth.
+const CAPACITY: usize = 1 << 12;
 
 #[derive(Clone, Default)]
 pub struct EventRing {
