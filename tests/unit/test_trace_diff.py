@@ -98,3 +98,14 @@ def test_writes_of_the_vmcs_on_request_with_patterns_to_leave_out():
 
 def test_no_events_at_all():
     assert diff.compare([], []).first is None
+
+
+def test_advanced_information_on_ept_violations_is_not_every_processors():
+    def violation(qualification):
+        return [
+            Event(0, 0, 0, "exit", vmcs=0x5000, reason=48, name="ept-violation", qualification=qualification)
+        ]
+
+    assert diff.compare(violation(0x582), violation(0x182)).differences == []
+    assert diff.compare(violation(0x582), violation(0x181)).differences
+    assert diff.compare(violation(0x582), violation(0x182), diff.TIMED).differences

@@ -10,6 +10,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Callable, Optional
 
 import gdb
@@ -99,7 +100,9 @@ class Transitions:
         """Puts breakpoints at the entries; where these find out HOST_RIP, they put one there."""
         if self._breakpoints:
             return
-        for address in sorted(set(_find_entries())):
+        with _code_from_file():
+            places = sorted(set(_find_entries()))
+        for address in places:
             self._add(address, self._at_entry)
         if not self._breakpoints:
             raise TargetError(
@@ -299,6 +302,17 @@ _METHODS: Mapping[str, _Method] = {
     "trace_stats": Transitions.trace_stats,
     "force": Transitions.force,
 }
+
+
+@contextmanager
+def _code_from_file() -> Iterator[None]:
+    """Code is read from the program's file: by the stub it may be slow, and not all of it is mapped."""
+    before = gdb.parameter("trust-readonly-sections")
+    gdb.execute("set trust-readonly-sections on", to_string=True)
+    try:
+        yield
+    finally:
+        gdb.execute(f"set trust-readonly-sections {'on' if before else 'off'}", to_string=True)
 
 
 def _find_entries() -> Iterator[int]:

@@ -17,7 +17,6 @@ from .. import TargetError
 Send = Callable[[bytes], Optional[bytes]]
 
 _PIECE = 0x400
-_XINCLUDE = "{http://www.w3.org/2001/XInclude}include"
 
 
 class Stub:
@@ -82,7 +81,7 @@ class Stub:
             raise TargetError(f"the stub's target description {document} is damaged: {error}") from error
         number = first
         for element in root.iter():
-            if element.tag == _XINCLUDE:
+            if element.tag == "include":
                 for name, place in self._described(element.get("href", ""), number):
                     yield name, place
                     number = place[0] + 1
@@ -97,8 +96,8 @@ class Stub:
             answer = self.ask(b"qXfer:features:read:%s:%x,%x" % (name.encode(), len(text), _PIECE))
             text += _unescaped(answer[1:])
             if answer[:1] == b"l":
-                # gdb's own name for it stands before the DTD, which is not there to be read.
-                return re.sub(rb"<!DOCTYPE[^>]*>", b"", text)
+                # The DTD is not there to be read; and QEMU includes by a prefix that it never binds.
+                return re.sub(rb"<!DOCTYPE[^>]*>|\bxi:|\sxmlns:xi=\"[^\"]*\"", b"", text)
 
     # Memory.
 
