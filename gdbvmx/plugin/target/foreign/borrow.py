@@ -15,6 +15,9 @@ from .stub import Stub
 _CF, _ZF, _TF, _IF = 1 << 0, 1 << 6, 1 << 8, 1 << 9
 _CR0_PE, _CR4_VMXE, _EFER_LMA = 1 << 0, 1 << 13, 1 << 10
 
+# How often a step may tell of a breakpoint and do nothing.
+_REPORTS = 3
+
 # The registers that values go through, with their numbers in the encoding. RSP may be needed by an exception.
 _REGISTERS = {
     "rax": 0, "rcx": 1, "rdx": 2, "rbx": 3, "rbp": 5, "rsi": 6, "rdi": 7, "r8": 8, "r9": 9, "r10": 10,
@@ -102,16 +105,24 @@ class Borrower:
         with self._borrowed(code + bytes((0xEB, 0x100 - len(code) - 2)), values) as (thread, rip):
             for name, value in values.items():
                 self._stub.write(name, value)
-            for _ in range(steps):
-                self._stub.step(thread)
+            self._run(thread, steps, rip + len(code))
             after = {name: self._stub.read(name) for name in (*values, "eflags")}
-            self._stub.step(thread)  # the jump
-            if self._stub.read("rip") != rip:
-                raise TargetError(
-                    f"the processor went to {self._stub.read('rip'):#x} from what was placed at {rip:#x};"
-                    " code and registers were put back, RIP is where it went"
-                )
+            self._run(thread, 1, rip)  # the jump
             return after
+
+    def _run(self, thread: bytes | None, steps: int, end: int) -> None:
+        """Steps so often, and again where KVM only reports the breakpoint at which the processor stands."""
+        for _ in range(steps):
+            self._stub.step(thread)
+        for _ in range(_REPORTS):
+            self._stub.refresh()
+            if self._stub.read("rip") == end:
+                return
+            self._stub.step(thread)
+        raise TargetError(
+            f"the processor went to {self._stub.read('rip'):#x} instead of {end:#x} when it was borrowed;"
+            " code and registers were put back, RIP is where it went"
+        )
 
     @contextmanager
     def _borrowed(self, code: bytes, names: Iterable[str]) -> Iterator[tuple[bytes | None, int]]:
@@ -121,6 +132,7 @@ class Borrower:
             raise TargetError(f"the processor cannot be borrowed for VMREAD: {refusal}")
         stub = self._stub
         thread = stub.thread()
+        stub.refresh()
         saved = {name: stub.read(name) for name in (*names, "eflags")}
         rip = stub.read("rip")
         overwritten = stub.read_memory(rip, len(code))

@@ -63,6 +63,11 @@ class Stub:
         number, size = self._number(name)
         self.ask(b"P%x=%s" % (number, value.to_bytes(size, "little").hex().encode()))
 
+    def refresh(self) -> None:
+        """To be called once the processor has run: QEMU takes its registers from KVM for the packet g alone,
+        and answers p and P with what they were."""
+        self.ask(b"g")
+
     def has(self, name: str) -> bool:
         return name in self.registers()
 
