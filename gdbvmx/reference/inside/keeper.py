@@ -182,9 +182,8 @@ class Keeper:
         loop = asyncio.get_running_loop()
         while not self.ended.is_set():
             await asyncio.sleep(_POLL_SECONDS)
-            if self._busy or not self._booted:
-                self._idle_since = loop.time()
-            elif not self._machine.alive or loop.time() - self._idle_since > IDLE_SECONDS:
+            idle = self._booted and self._busy is None
+            if idle and (not self._machine.alive or loop.time() - self._idle_since > IDLE_SECONDS):
                 self.ended.set()
 
     async def _keep(self) -> None:
@@ -213,6 +212,7 @@ class Keeper:
         finally:
             self._stub.close()
             self._busy = None
+            self._idle_since = asyncio.get_running_loop().time()
             if not self._booted:
                 self.ended.set()  # half a boot is of no use to the next client
             elif self._kept is not None:
