@@ -8,7 +8,7 @@ A *world* is the host of a vCPU (`vmcs=None`) or one of its guests, named by the
 Registers of a world that is not running are its saved ones.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypedDict
 
 __version__: str
@@ -30,6 +30,9 @@ class CpuProfile:
     ) -> tuple[CpuProfile, list[str]]:
         """A copy with other MSRs (by number) and CPUID registers (by leaf and subleaf: "eax" … "edx"), and
         a warning for each capability that it promises and the core does not honour."""
+    def with_features(self, name: str, features: Sequence[tuple[str, bool]]) -> tuple[CpuProfile, list[str]]:
+        """A copy with CPUID features added (True) or taken away, by name, and warnings as `with_changes`.
+        Raises `Error` for an unknown name, listing those there are."""
     def vmx_msrs(self) -> dict[int, int]:
         """VMX capability MSRs by number."""
     def cpuid(self, leaf: int, subleaf: int = 0) -> tuple[int, int, int, int]: ...

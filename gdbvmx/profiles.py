@@ -1,4 +1,4 @@
-"""CPU profiles by name or from a JSON file, as `--cpu` takes them."""
+"""CPU profiles by name or from a JSON file, with features added or taken away, as `--cpu` takes them."""
 
 from __future__ import annotations
 
@@ -22,27 +22,25 @@ def default() -> _core.CpuProfile:
     return _core.CpuProfile.builtin(_core.CpuProfile.names()[0])
 
 
-def load(name_or_file: str | None) -> tuple[_core.CpuProfile, list[str]]:
+def load(words: str | None) -> tuple[_core.CpuProfile, list[str]]:
     """A profile, and a warning for each capability that it promises and the core does not honour.
 
-    What contains a slash or a dot is the file of a profile, anything else the name of a built-in one. Raises
-    ProfileError.
+    What contains a slash or a dot is the file of a profile, anything else the name of a built-in one. CPUID
+    features may follow, as `gdbvmx,-pku,+la57`. Raises ProfileError.
     """
-    if name_or_file is None:
+    if words is None:
         return default(), []
-    if "/" in name_or_file or "." in name_or_file:
-        try:
-            return _from_file(Path(name_or_file))
-        except ProfileError as error:
-            raise ProfileError(f"{name_or_file}: {error}") from error
-    return _builtin(name_or_file), []
-
-
-def _builtin(name: str) -> _core.CpuProfile:
+    base, *changes = re.split(",(?=[-+])", words)
     try:
-        return _core.CpuProfile.builtin(name)
-    except _core.Error as error:
-        raise ProfileError(str(error)) from error
+        if "/" in base or "." in base:
+            profile, warnings = _from_file(Path(base))
+        else:
+            profile, warnings = _core.CpuProfile.builtin(base), []
+        if not changes:
+            return profile, warnings
+        return profile.with_features(words, [(change[1:], change[0] == "+") for change in changes])
+    except (_core.Error, ProfileError) as error:
+        raise ProfileError(f"{words}: {error}") from error
 
 
 def _from_file(path: Path) -> tuple[_core.CpuProfile, list[str]]:
@@ -59,7 +57,7 @@ def _from_file(path: Path) -> tuple[_core.CpuProfile, list[str]]:
     base = parts.get("base")
     if base is not None and not isinstance(base, str):
         raise ProfileError(f"base is {base!r}; expected the name of a profile")
-    profile = default() if base is None else _builtin(base)
+    profile = default() if base is None else _core.CpuProfile.builtin(base)
     msrs = {
         _number("an MSR's number", number, 32): _number(f"MSR {number}", value, 64)
         for number, value in _mapping("msrs", parts.get("msrs", {})).items()
@@ -68,10 +66,7 @@ def _from_file(path: Path) -> tuple[_core.CpuProfile, list[str]]:
         _leaf(leaf): _registers(leaf, registers)
         for leaf, registers in _mapping("cpuid", parts.get("cpuid", {})).items()
     }
-    try:
-        return profile.with_changes(path.stem, msrs, cpuid)
-    except _core.Error as error:
-        raise ProfileError(str(error)) from error
+    return profile.with_changes(path.stem, msrs, cpuid)
 
 
 def _mapping(what: str, value: object) -> Mapping[str, Any]:

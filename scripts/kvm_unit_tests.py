@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import argparse
 import configparser
-import json
 import os
 import re
 import shlex
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -58,8 +56,8 @@ NOT_OURS = {
     "vmware_backdoors": "VMware's interface",
     "vmx": "tests of its own, see above",
 }
-# The CPU's features that a section of unittests.cfg takes away: leaf, subleaf, register, bit.
-FEATURES = {"x2apic": (1, 0, "ecx", 21), "pcid": (1, 0, "ecx", 17), "invpcid": (7, 0, "ebx", 10)}
+# The CPU's features that a section of unittests.cfg may take away, as both call them.
+FEATURES = {"invpcid", "la57", "pcid", "pku", "smap", "umip", "x2apic"}
 
 # By exit status: the guest's own answers, then ours.
 OUTCOMES = {1: "pass", 3: "fail", 77: "skip", 127: "abort", 4: "shutdown", 124: "timeout"}
@@ -91,23 +89,10 @@ def run(test: Test, timeout: float) -> tuple[int, str]:
     """Exit status and COM1 of one run."""
     command = [sys.executable, "-m", "gdbvmx", "run", str(test.image), "--append", test.arguments]
     command += ["--memory", test.memory, "--cpus", str(test.cpus), "--timeout", str(timeout)]
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as profile:
-        if test.without:
-            json.dump({"cpuid": cpuid_without(test.without)}, profile)
-            profile.flush()
-            command += ["--cpu", profile.name]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if test.without:
+        command += ["--cpu", ",-".join((profiles.default().name, *test.without))]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return done.returncode, (done.stdout + done.stderr).decode(errors="replace").replace("\r", "")
-
-
-def cpuid_without(names: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """The part `cpuid` of a profile from which features are gone."""
-    leaves: dict[str, dict[str, str]] = {}
-    for name in names:
-        leaf, subleaf, register, bit = FEATURES[name]
-        value = profiles.default().cpuid(leaf, subleaf)[("eax", "ebx", "ecx", "edx").index(register)]
-        leaves.setdefault(f"{leaf:#x}:{subleaf}", {})[register] = hex(value & ~(1 << bit))
-    return leaves
 
 
 def vmx_tests(directory: Path) -> Iterator[Test]:
@@ -115,36 +100,51 @@ def vmx_tests(directory: Path) -> Iterator[Test]:
     image = directory / "vmx.flat"
     if not image.is_file():
         return
+    config = sections(directory)
     _, output = run(Test("names", image, "no-such-test"), 60)
     for found in re.findall(r"^filter = .*, test = (.+)$", output, re.M):
         name = found.strip().replace(" ", "_")
         memory = LARGE_MEMORY if LARGE.match(name) else MEMORY
-        yield Test(name, image, name, memory, 2 if name in TWO_CPUS else 1)
+        without = taken_away(config[name]) if name in config else ()
+        yield Test(name, image, name, memory, 2 if name in TWO_CPUS else 1, without)
 
 
 def image_tests(directory: Path) -> Iterator[Test]:
     """The sections of unittests.cfg that are for this architecture."""
-    config = configparser.ConfigParser(interpolation=None, strict=False)
-    config.read(directory / "unittests.cfg")
     makefile = directory.parent / "config.mak"
     found = re.search(r"^ARCH=(\w+)", makefile.read_text() if makefile.is_file() else "", re.M)
     architecture = found.group(1) if found else "x86_64"
-    for name in config.sections():
-        section = config[name]
-        if section.get("arch", architecture) != architecture:
+    for name, section in sections(directory).items():
+        if section.get("arch", architecture) != architecture or "file" not in section:
             continue
         image = directory / section["file"]
-        options = shlex.split(section.get("qemu_params", ""))
-        cpu = options[options.index("-cpu") + 1] if "-cpu" in options else ""
         yield Test(
             name,
             image,
             section.get("test_args", "").strip("'\""),
-            options[options.index("-m") + 1] + "M" if "-m" in options else MEMORY,
+            option(section, "-m", MEMORY.rstrip("M")) + "M",
             section.getint("smp", 1),
-            tuple(flag[1:] for flag in cpu.split(",") if flag[0:1] == "-" and flag[1:] in FEATURES),
+            taken_away(section),
             excuse(image, section),
         )
+
+
+def sections(directory: Path) -> configparser.ConfigParser:
+    config = configparser.ConfigParser(interpolation=None, strict=False)
+    config.read(directory / "unittests.cfg")
+    return config
+
+
+def option(section: configparser.SectionProxy, name: str, default: str) -> str:
+    """What follows `name` among QEMU's options."""
+    options = shlex.split(section.get("qemu_params", ""))
+    return options[options.index(name) + 1] if name in options else default
+
+
+def taken_away(section: configparser.SectionProxy) -> tuple[str, ...]:
+    """The features that the section's CPU has not."""
+    flags = option(section, "-cpu", "").split(",")
+    return tuple(flag[1:] for flag in flags if flag[0:1] == "-" and flag[1:] in FEATURES)
 
 
 def excuse(image: Path, section: configparser.SectionProxy) -> str:

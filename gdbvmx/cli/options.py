@@ -60,7 +60,11 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     """IMAGE and the options of `run` that `debug` shares."""
     add_image(parser)
     add = parser.add_argument
-    add("--cpu", metavar="PROFILE|FILE", help="what CPUID and the VMX capabilities say (see gdbvmx caps)")
+    add(
+        "--cpu",
+        metavar="PROFILE|FILE",
+        help="what CPUID and the VMX capabilities say (gdbvmx caps), as gdbvmx,-pku",
+    )
     add("--serial", metavar="stdio|FILE|none", default="stdio", help="the guest's COM1 [%(default)s]")
     add("--debugcon", metavar="stderr|FILE|none", default="none", help="its port 0xE9 [%(default)s]")
     add("--trace", metavar="FILE", type=Path, help="record VM entries, exits and failures")

@@ -96,3 +96,18 @@ def test_a_missing_file_or_name_is_named(tmp_path: Path) -> None:
         profiles.load(str(tmp_path / "absent.json"))
     with pytest.raises(profiles.ProfileError, match="no CPU profile"):
         profiles.load("nonesuch")
+
+
+def test_features_are_added_and_taken_away(tmp_path: Path) -> None:
+    pku, la57 = 1 << 3, 1 << 16
+    assert profiles.default().cpuid(7)[2] & (pku | la57) == pku | la57
+    profile, warnings = profiles.load("gdbvmx,-pku")
+    assert (profile.name, warnings) == ("gdbvmx,-pku", [])
+    assert profile.cpuid(7)[2] & (pku | la57) == la57
+    file = write(tmp_path, {"base": "minimal", "cpuid": {"0x7": {"ecx": la57}}})
+    assert profiles.load(f"{file},+pku,-la57")[0].cpuid(7)[2] == pku
+
+
+def test_an_unknown_feature_is_named_beside_those_there_are() -> None:
+    with pytest.raises(profiles.ProfileError, match=r'gdbvmx,-pqu: no CPUID feature "pqu"; there are .*pku'):
+        profiles.load("gdbvmx,-pqu")

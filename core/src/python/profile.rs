@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::{error, object, views};
 use crate::vmx::capability::{FIRST_MSR, LAST_MSR};
-use crate::vmx::cpuid_features::Register;
+use crate::vmx::cpuid_features::{Feature, Register, ALL};
 use crate::vmx::profile::Profile;
 
 #[pyclass(frozen, module = "gdbvmx._core")]
@@ -15,6 +15,15 @@ pub struct CpuProfile {
     #[pyo3(get)]
     name: String,
     pub profile: Arc<Profile>,
+}
+
+impl CpuProfile {
+    /// With what it promises and the core does not honour.
+    fn judged(name: String, profile: Profile) -> (CpuProfile, Vec<String>) {
+        let warnings = profile.unhonoured();
+        let profile = Arc::new(profile);
+        (CpuProfile { name, profile }, warnings)
+    }
 }
 
 #[pymethods]
@@ -61,14 +70,26 @@ impl CpuProfile {
                 profile.set_cpuid(leaf, subleaf, register, value);
             }
         }
-        let warnings = profile.unhonoured();
-        Ok((
-            CpuProfile {
-                name,
-                profile: Arc::new(profile),
-            },
-            warnings,
-        ))
+        Ok(CpuProfile::judged(name, profile))
+    }
+
+    fn with_features(
+        &self,
+        name: String,
+        features: Vec<(String, bool)>,
+    ) -> PyResult<(CpuProfile, Vec<String>)> {
+        let mut profile = Profile::clone(&self.profile);
+        for (wanted, there) in features {
+            let Some(feature) = Feature::by_name(&wanted) else {
+                let names: Vec<_> = ALL.iter().map(|feature| feature.name).collect();
+                return Err(error(format!(
+                    "no CPUID feature {wanted:?}; there are {}",
+                    names.join(", ")
+                )));
+            };
+            profile.set_feature(feature, there);
+        }
+        Ok(CpuProfile::judged(name, profile))
     }
 
     fn vmx_msrs(&self) -> HashMap<u32, u64> {

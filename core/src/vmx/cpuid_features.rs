@@ -40,6 +40,11 @@ pub struct Feature {
 }
 
 impl Feature {
+    /// The feature called `name`, in lower case.
+    pub fn by_name(name: &str) -> Option<Feature> {
+        ALL.iter().find(|feature| feature.name == name).copied()
+    }
+
     pub const fn mask(&self) -> u32 {
         1 << self.bit
     }

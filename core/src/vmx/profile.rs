@@ -373,6 +373,13 @@ impl Profile {
         self.derive();
     }
 
+    /// Sets whether CPUID reports `feature`.
+    pub fn set_feature(&mut self, feature: Feature, there: bool) {
+        let found = self.cpuid(feature.leaf, feature.subleaf)[feature.register as usize] & !feature.mask();
+        let bit = if there { feature.mask() } else { 0 };
+        self.set_cpuid(feature.leaf, feature.subleaf, feature.register, found | bit);
+    }
+
     /// What the VMX capability MSRs allow.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
