@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gdbvmx.reference import bochs
+
 ROOT = Path(__file__).resolve().parent.parent
 GUESTS = ROOT / "guests" / "build"
 
@@ -19,6 +21,11 @@ def guest(name: str) -> Path:
     if not path.exists():
         pytest.fail(f"{path} is not built: make guests")
     return path
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("bochs") and (missing := bochs.missing_packages()):
+        pytest.skip(f"apt-get install {' '.join(missing)}")
 
 
 @pytest.fixture(scope="session")

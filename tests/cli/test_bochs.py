@@ -12,14 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gdbvmx.reference import bochs
 
-needs_bochs = pytest.mark.skipif(
-    bool(bochs.missing_packages()), reason=f"apt-get install {' '.join(bochs.missing_packages())}"
-)
-
-
-@needs_bochs
+@pytest.mark.bochs
 def test_status_output_and_trace_are_those_of_our_machine(gdbvmx, minivisor, tmp_path):
     ours = gdbvmx("run", minivisor, "--trace", tmp_path / "ours")
     theirs = gdbvmx("bochs", minivisor, "--trace", tmp_path / "theirs", timeout=100)
@@ -30,7 +24,7 @@ def test_status_output_and_trace_are_those_of_our_machine(gdbvmx, minivisor, tmp
     assert compared.stdout.splitlines()[0].startswith("674 events compared")
 
 
-@needs_bochs
+@pytest.mark.bochs
 def test_time_limit(gdbvmx, bench):
     endless = "part=alu n=1000000000000"
     result = gdbvmx("bochs", bench, "--append", endless, "--timeout", "5", timeout=100)
@@ -38,7 +32,7 @@ def test_time_limit(gdbvmx, bench):
     assert "stopped at the time limit of 5 s" in result.stderr
 
 
-@needs_bochs
+@pytest.mark.bochs
 @pytest.mark.parametrize("traced", [False, True])
 def test_a_run_that_is_terminated_leaves_nothing(bench, tmp_path, traced):
     places = {**os.environ, "TMPDIR": str(tmp_path)}

@@ -6,12 +6,6 @@ import differential
 import pytest
 from disagreements import TABLE
 
-from gdbvmx.reference import bochs
-
-needs_bochs = pytest.mark.skipif(
-    bool(bochs.missing_packages()), reason=f"Bochs: missing packages {' '.join(bochs.missing_packages())}"
-)
-
 
 def test_lines_are_read_back():
     lines = [
@@ -40,7 +34,7 @@ def test_a_case_does_not_depend_on_those_before_it(tmp_path):
     assert {number: line for number, line in many.cases.items() if number >= 200} == few.cases
 
 
-@needs_bochs
+@pytest.mark.bochs
 @pytest.mark.parametrize("setup", ["long", "pae-ept", "real"])
 def test_bochs_agrees_or_the_sdm_decides(setup: str):
     result = differential.compare(setup, seed=1, count=500)

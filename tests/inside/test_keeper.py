@@ -21,14 +21,11 @@ from pathlib import Path
 
 import pytest
 
-from gdbvmx.reference import bochs, qemu
+from gdbvmx.reference import qemu
 from gdbvmx.reference.inside import system
 from gdbvmx.trace import events as trace
 
-needs_bochs = pytest.mark.skipif(
-    bool(bochs.missing_packages()), reason=f"apt-get install {' '.join(bochs.missing_packages())}"
-)
-pytestmark = [needs_bochs]
+pytestmark = [pytest.mark.bochs]
 
 STAND_IN = Path(__file__).with_name("bochs_stand_in.py")
 ENDLESS = ("--append", "part=alu n=1000000000000")

@@ -34,9 +34,6 @@ SAMPLE = (
 # alike (SDM vol. 3, 27.3.1.4 asks for that).
 BOCHS_IS_WRONG = {"vmcall-in-root", "guest-rip-noncanonical"}
 
-needs_bochs = pytest.mark.skipif(
-    bool(bochs.missing_packages()), reason=f"Bochs: missing packages {' '.join(bochs.missing_packages())}"
-)
 needs_qemu = pytest.mark.skipif(
     shutil.which("qemu-system-x86_64") is None, reason="QEMU: missing package qemu-system-x86"
 )
@@ -75,7 +72,7 @@ def mistakes() -> dict[str, Mistake]:
     }
 
 
-@needs_bochs
+@pytest.mark.bochs
 def test_minivisor_runs_both_guests_to_their_end() -> None:
     run = bochs.run(BUILD / "minivisor.elf", "poweroff=shutdown")
     assert run.powered_off, run.serial
@@ -91,7 +88,7 @@ def test_minivisor_runs_both_guests_to_their_end() -> None:
     assert not run.complaints
 
 
-@needs_bochs
+@pytest.mark.bochs
 def test_a_virtual_apic_does_the_same() -> None:
     ours = Machine.boot(BUILD / "virtapic.elf", append="poweroff=shutdown", memory=64 << 20)
     ours.run(100_000_000)
@@ -102,14 +99,14 @@ def test_a_virtual_apic_does_the_same() -> None:
 
 
 @needs_qemu
-@needs_bochs
+@pytest.mark.bochs
 @pytest.mark.parametrize("name", SAMPLE)
 def test_bochs_reports_what_the_table_expects(name: str) -> None:
     assert_as_expected(mistakes()[name])
 
 
 @needs_qemu
-@needs_bochs
+@pytest.mark.bochs
 @pytest.mark.skipif(os.environ.get("GDBVMX_ORACLE") != "all", reason="long: set GDBVMX_ORACLE=all")
 @pytest.mark.timeout(1200)
 def test_bochs_reports_what_the_table_expects_of_all() -> None:
@@ -144,7 +141,7 @@ def test_an_unknown_mistake_is_refused() -> None:
 
 
 @needs_qemu
-@needs_bochs
+@pytest.mark.bochs
 @pytest.mark.parametrize("part", ["alu n=1k", "copy n=3", "chase512k n=5k", "recursion n=2"])
 def test_the_benchmark_counts_the_same_everywhere(part: str) -> None:
     """TSC ticks differ, checksums may not."""

@@ -10,15 +10,10 @@ import privileged
 import pytest
 from decisions import TABLE
 
-from gdbvmx.reference import bochs
-
-needs_bochs = pytest.mark.skipif(
-    bool(bochs.missing_packages()), reason=f"Bochs: missing packages {' '.join(bochs.missing_packages())}"
-)
 CASES = 700
 
 
-@needs_bochs
+@pytest.mark.bochs
 def test_bochs_agrees_or_the_sdm_decides() -> None:
     result = privileged.compare(privileged.Cases(0, CASES))
     assert not result.undecided, "\n".join(map(str, result.undecided))

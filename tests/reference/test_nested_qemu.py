@@ -13,13 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from gdbvmx.reference import bochs, kvm
+from gdbvmx.reference import kvm
 
-needs_bochs = pytest.mark.skipif(
-    bool(bochs.missing_packages()), reason=f"apt-get install {' '.join(bochs.missing_packages())}"
-)
 pytestmark = [
-    needs_bochs,
+    pytest.mark.bochs,
     pytest.mark.skipif(os.environ.get("GDBVMX_ORACLE") != "all", reason="long: make reference"),
     pytest.mark.timeout(1800),
 ]
