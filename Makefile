@@ -5,7 +5,7 @@ PYTEST := $(VENV)/python -m pytest
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build guests test conformance reference lint format docs bench demo clean
+.PHONY: help setup build guests test conformance reference fuzz lint format docs bench demo clean
 
 help: ## list these verbs
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -31,6 +31,9 @@ conformance: build guests ## hold the core against the host processor and Bochs,
 
 reference: build guests ## hold the machine against Bochs and QEMU with nested VT: tens of minutes
 	GDBVMX_ORACLE=all $(PYTEST) tests/reference tests/oracle
+
+fuzz: build guests ## damage running guests at random for ten minutes, and see that the machine stands
+	$(VENV)/python tests/fuzz/guests.py --seconds 600
 
 lint: build ## formatting, lints and types of Rust and Python
 	cargo fmt --manifest-path core/Cargo.toml --check

@@ -67,3 +67,14 @@ def test_restart_clears_the_bss_again(tmp_path):
 def test_an_unusable_image(tmp_path):
     with pytest.raises(ImageError, match="no such file"):
         Machine.boot(tmp_path / "absent")
+
+
+def test_an_ept_pointer_that_entry_refuses_is_said_to_be_one(minivisor):
+    core = Machine.boot(minivisor).core
+    core.add_catch("exit")
+    core.run(LIMIT)
+    (guest,) = [world["vmcs"] for world in core.worlds() if world["vmcs"] is not None]
+    core.write_vmcs("ept_pointer", 0x1000 | 7 << 3 | 6)  # a page walk of 8 levels
+    walk = core.walk_ept(0x1000, vmcs=guest)
+    assert walk["steps"] == []
+    assert walk["fault"] == "VM entry refuses the EPT pointer 0x103e: vmx check says why"

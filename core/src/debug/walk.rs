@@ -102,7 +102,7 @@ impl Machine {
         let Some(pointer) = cpu.vmx.ept_pointer else {
             return Some(address);
         };
-        let control = ept::Control::new(pointer, cpu);
+        let control = ept::Control::checked(pointer, cpu)?;
         let page = ept::walk(&control, &mut Seen::new(self, None), address, wanted).ok()?;
         Some(page.physical)
     }
@@ -190,7 +190,11 @@ impl Machine {
             Kind::Fetch => ept::EXECUTE,
         };
         let mut tables = Seen::new(self, None);
-        let result = ept::walk(&ept::Control::new(pointer, cpu), &mut tables, address, wanted);
+        let Some(control) = ept::Control::checked(pointer, cpu) else {
+            walk.fault = format!("VM entry refuses the EPT pointer {pointer:#x}: vmx check says why");
+            return walk;
+        };
+        let result = ept::walk(&control, &mut tables, address, wanted);
         walk.steps = tables.steps.iter().map(ept_step).collect();
         let (by, fault) = match result {
             Ok(page) => {

@@ -86,6 +86,12 @@ impl Control {
         }
     }
 
+    /// The same of a pointer that no VM entry has checked; `None` if it would be refused.
+    pub fn checked(pointer: u64, cpu: &Cpu) -> Option<Control> {
+        pointer_is_valid(cpu.profile.capabilities(), cpu.maxphyaddr(), pointer)
+            .then(|| Control::new(pointer, cpu))
+    }
+
     /// The bits of an entry that are rights.
     fn rights(&self) -> u64 {
         READ | WRITE | EXECUTE | if self.mode_based { USER_EXECUTE } else { 0 }
