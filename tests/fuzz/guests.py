@@ -27,11 +27,11 @@ from gdbvmx.machine import Machine
 BUILD = Path(__file__).resolve().parents[2] / "guests" / "build"
 # Image, command lines, processors, and about how many instructions it runs.
 GUESTS = (
-    ("minivisor", ("", "poweroff=shutdown"), (1, 2), 400_000),
-    ("brokenvisor", ("mistake=ept-empty", "mistake=host-cr4", "mistake=tr-type"), (1,), 150_000),
+    ("minivisor", ("", "poweroff=shutdown"), (1, 2), 250_000),
+    ("brokenvisor", ("mistake=ept-empty", "mistake=host-cr4", "mistake=tr-type"), (1,), 90_000),
     ("virtapic", ("",), (1, 2), 400_000),
-    ("modes", ("",), (1,), 150_000),
-    ("mutate", ("seed=5 count=40 setup=ept", "seed=6 count=40 setup=pae-ept"), (1,), 400_000),
+    ("modes", ("",), (1,), 16_000),
+    ("mutate", ("seed=5 count=40 setup=protected", "seed=6 count=40 setup=pae-ept"), (1,), 400_000),
 )
 # How far a damaged guest runs, in instructions, and how long that may take in seconds before it counts as a
 # hang: a thousand times what it takes.
