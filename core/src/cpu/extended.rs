@@ -1,7 +1,7 @@
 //! The x87's arithmetic: 80-bit values, any rounding and precision, all exceptions (SDM vol. 1, chapters 4.8, 4.9 and
 //! 8.5). Values are exact in 128 bits, or have a mark for what was lost below, until they are rounded once.
 
-use super::float::Rounding;
+use super::float::{round_off, Rounding};
 
 /// An 80-bit value as registers and memory hold it: significand, then sign and exponent.
 pub type Extended = (u64, u16);
@@ -259,21 +259,6 @@ fn shift_right_sticky(value: u128, count: u32) -> u128 {
         1..=127 => value >> count | (value << (128 - count) != 0) as u128,
         _ => (value != 0) as u128,
     }
-}
-
-/// Drops `count` bits of `value` by rounding; whether anything was lost, and whether it was rounded up.
-fn round_off(rounding: Rounding, negative: bool, value: u128, count: u32) -> (u128, bool, bool) {
-    let (kept, half, rest) = match count {
-        0 => return (value, false, false),
-        1..=127 => {
-            let half = 1 << (count - 1);
-            (value >> count, value & half != 0, value & (half - 1) != 0)
-        }
-        128 => (0, value >> 127 != 0, value << 1 != 0),
-        _ => (0, false, value != 0),
-    };
-    let up = rounding.away(negative, kept & 1 != 0, half, rest);
-    (kept + up as u128, half || rest, up)
 }
 
 /// Rounds `significand` (not 0), whose bit 127 counts two to the `exponent`.

@@ -252,10 +252,10 @@ fn shift_right_sticky(value: u128, count: u32) -> u128 {
     }
 }
 
-/// Drops `count` bits of `value` by rounding. The second part of the answer: whether anything was lost.
-fn round_off(rounding: Rounding, negative: bool, value: u128, count: u32) -> (u128, bool) {
+/// Drops `count` bits of `value` by rounding; whether anything was lost, and whether it was rounded up.
+pub(super) fn round_off(rounding: Rounding, negative: bool, value: u128, count: u32) -> (u128, bool, bool) {
     let (kept, half, rest) = match count {
-        0 => return (value, false),
+        0 => return (value, false, false),
         1..=127 => {
             let half = 1 << (count - 1);
             (value >> count, value & half != 0, value & (half - 1) != 0)
@@ -263,8 +263,8 @@ fn round_off(rounding: Rounding, negative: bool, value: u128, count: u32) -> (u1
         128 => (0, value >> 127 != 0, value << 1 != 0),
         _ => (0, false, value != 0),
     };
-    let away = rounding.away(negative, kept & 1 != 0, half, rest);
-    (kept + away as u128, half || rest)
+    let up = rounding.away(negative, kept & 1 != 0, half, rest);
+    (kept + up as u128, half || rest, up)
 }
 
 /// Rounds `mantissa` (not 0) times two to the `exponent` to the format.
@@ -280,7 +280,7 @@ fn pack<F: Format>(environment: &mut Environment, negative: bool, exponent: i32,
     let field = exponent - up + 126 + F::BIAS;
     let drop = 126 - F::FRACTION;
     let rounding = environment.rounding;
-    let (normal, lost) = round_off(rounding, negative, mantissa, drop);
+    let (normal, lost, _) = round_off(rounding, negative, mantissa, drop);
     let carried = normal >> (F::FRACTION + 1) != 0;
     // Tiny: below the smallest normal number even after rounding as if the exponent had no bound.
     if field < 0 || field == 0 && !carried {
@@ -288,7 +288,7 @@ fn pack<F: Format>(environment: &mut Environment, negative: bool, exponent: i32,
             environment.found |= UNDERFLOW | INEXACT;
             return signed::<F>(negative, 0);
         }
-        let (denormal, denormal_lost) = round_off(rounding, negative, mantissa, drop + (1 - field) as u32);
+        let (denormal, denormal_lost, _) = round_off(rounding, negative, mantissa, drop + (1 - field) as u32);
         // An underflow that is taken would be handed the normal mantissa, exact or not.
         let taken = environment.unmasked(UNDERFLOW) != 0;
         if taken || denormal_lost {
@@ -653,7 +653,10 @@ pub fn to_integer<F: Format>(environment: &mut Environment, a: u64, bits: u32, t
         // Far outside in any case.
         Kind::Finite if a.exponent > 64 => (u128::MAX, false),
         Kind::Finite if a.exponent >= 0 => ((a.mantissa as u128) << a.exponent, false),
-        Kind::Finite => round_off(rounding, a.negative, a.mantissa as u128, -a.exponent as u32),
+        Kind::Finite => {
+            let (kept, lost, _) = round_off(rounding, a.negative, a.mantissa as u128, -a.exponent as u32);
+            (kept, lost)
+        }
         _ => (u128::MAX, false),
     };
     let limit = 1u128 << (bits - 1);
@@ -718,7 +721,7 @@ pub fn round_to_whole<F: Format>(
     if a.kind != Kind::Finite || a.exponent >= 0 {
         return a.bits;
     }
-    let (whole, lost) = round_off(rounding, a.negative, a.mantissa as u128, -a.exponent as u32);
+    let (whole, lost, _) = round_off(rounding, a.negative, a.mantissa as u128, -a.exponent as u32);
     if lost && !quietly {
         environment.found |= INEXACT;
     }

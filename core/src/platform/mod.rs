@@ -208,10 +208,21 @@ impl Bus {
     pub fn output_full(&self) -> bool {
         self.serial.output_length() + self.debugcon.output.len() >= OUTPUT_LIMIT
     }
+}
 
-    #[cfg(test)]
+#[cfg(test)]
+impl Bus {
     fn for_test(cpus: usize) -> Bus {
         Bus::new(1 << 20, cpus)
+    }
+
+    /// What devices ask of the machine after writes of (port, size, value).
+    fn request_after(writes: &[(u16, u8, u32)]) -> Option<Request> {
+        let mut bus = Bus::for_test(1);
+        for &(port, size, value) in writes {
+            bus.io_write(0, port, size, value);
+        }
+        bus.request
     }
 }
 

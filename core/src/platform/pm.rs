@@ -129,19 +129,21 @@ mod tests {
     /// The upper half of the event register.
     const ENABLE: u16 = EVENT + 2;
 
-    fn after(writes: &[(u16, u8, u32)]) -> Option<Request> {
-        let mut bus = Bus::for_test(1);
-        for &(port, size, value) in writes {
-            bus.io_write(0, port, size, value);
-        }
-        bus.request
-    }
-
     #[test]
     fn sleep_type_zero_is_power_off() {
-        assert_eq!(after(&[(CONTROL, 2, 0x2000)]), Some(Request::PowerOff));
-        assert_eq!(after(&[(CONTROL + 1, 1, 0x20)]), Some(Request::PowerOff));
-        assert_eq!(after(&[(CONTROL, 2, 0x2400)]), None, "suspend is not offered");
+        assert_eq!(
+            Bus::request_after(&[(CONTROL, 2, 0x2000)]),
+            Some(Request::PowerOff)
+        );
+        assert_eq!(
+            Bus::request_after(&[(CONTROL + 1, 1, 0x20)]),
+            Some(Request::PowerOff)
+        );
+        assert_eq!(
+            Bus::request_after(&[(CONTROL, 2, 0x2400)]),
+            None,
+            "suspend is not offered"
+        );
     }
 
     #[test]

@@ -111,35 +111,33 @@ pub fn write_reset_control(bus: &mut Bus, value: u8) {
 mod tests {
     use super::*;
 
-    fn after(writes: &[(u16, u8, u32)]) -> Option<Request> {
-        let mut bus = Bus::for_test(1);
-        for &(port, size, value) in writes {
-            bus.io_write(0, port, size, value);
-        }
-        bus.request
-    }
-
     #[test]
     fn debug_exit_gives_odd_statuses() {
-        assert_eq!(after(&[(0xF4, 1, 0)]), Some(Request::Exit(1)));
-        assert_eq!(after(&[(0xF4, 4, 77)]), Some(Request::Exit(155)));
-        assert_eq!(after(&[(0xF4, 4, 0xFFFF_FFFF)]), Some(Request::Exit(255)));
+        assert_eq!(Bus::request_after(&[(0xF4, 1, 0)]), Some(Request::Exit(1)));
+        assert_eq!(Bus::request_after(&[(0xF4, 4, 77)]), Some(Request::Exit(155)));
+        assert_eq!(
+            Bus::request_after(&[(0xF4, 4, 0xFFFF_FFFF)]),
+            Some(Request::Exit(255))
+        );
     }
 
     #[test]
     fn shutdown_needs_the_whole_word() {
         let word = |text: &[u8]| -> Vec<_> { text.iter().map(|&b| (0x8900, 1, u32::from(b))).collect() };
-        assert_eq!(after(&word(b"Shutdown")), Some(Request::PowerOff));
-        assert_eq!(after(&word(b"Shutdow")), None);
-        assert_eq!(after(&word(b"ShutShutdown")), Some(Request::PowerOff));
-        assert_eq!(after(&word(b"Shut down")), None);
+        assert_eq!(Bus::request_after(&word(b"Shutdown")), Some(Request::PowerOff));
+        assert_eq!(Bus::request_after(&word(b"Shutdow")), None);
+        assert_eq!(
+            Bus::request_after(&word(b"ShutShutdown")),
+            Some(Request::PowerOff)
+        );
+        assert_eq!(Bus::request_after(&word(b"Shut down")), None);
     }
 
     #[test]
     fn resets() {
-        assert_eq!(after(&[(0x64, 1, 0xFE)]), Some(Request::Reset));
-        assert_eq!(after(&[(0x64, 1, 0xD1)]), None);
-        assert_eq!(after(&[(0x92, 1, 0x02)]), None);
-        assert_eq!(after(&[(0x92, 1, 0x03)]), Some(Request::Reset));
+        assert_eq!(Bus::request_after(&[(0x64, 1, 0xFE)]), Some(Request::Reset));
+        assert_eq!(Bus::request_after(&[(0x64, 1, 0xD1)]), None);
+        assert_eq!(Bus::request_after(&[(0x92, 1, 0x02)]), None);
+        assert_eq!(Bus::request_after(&[(0x92, 1, 0x03)]), Some(Request::Reset));
     }
 }

@@ -229,18 +229,22 @@ pub(super) fn read_region(bus: &Bus, address: u64) -> Vmcs {
     )
 }
 
+/// Why no VMCS can be at `address`: the error of an address that is none, or that of the VMXON region's.
+fn unusable(cpu: &Cpu, address: u64, (invalid, vmxon): (u32, u32)) -> Option<(u32, FailReason)> {
+    if !valid_region(cpu, address) {
+        return Some((invalid, FailReason::Pointer { address }));
+    }
+    (cpu.vmx.vmxon == Some(address)).then_some((vmxon, FailReason::VmxonPointer { address }))
+}
+
 fn vmclear(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     const NAME: &str = "VMCLEAR";
     alone(cpu)?;
     begin(cpu, bus, insn, NAME, reason::VMCLEAR, pointer_exit(insn))?;
     let address = pointer(cpu, bus, insn)?;
-    if !valid_region(cpu, address) {
-        let reason = FailReason::Pointer { address };
-        return fail(cpu, bus, insn, NAME, error::VMCLEAR_INVALID_ADDRESS, reason);
-    }
-    if cpu.vmx.vmxon == Some(address) {
-        let reason = FailReason::VmxonPointer { address };
-        return fail(cpu, bus, insn, NAME, error::VMCLEAR_VMXON_POINTER, reason);
+    let errors = (error::VMCLEAR_INVALID_ADDRESS, error::VMCLEAR_VMXON_POINTER);
+    if let Some((number, reason)) = unusable(cpu, address, errors) {
+        return fail(cpu, bus, insn, NAME, number, reason);
     }
     let active = cpu.vmx.deactivate(address);
     bus.debug.holders.release(cpu.id, address);
@@ -257,13 +261,9 @@ fn vmptrld(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     alone(cpu)?;
     begin(cpu, bus, insn, NAME, reason::VMPTRLD, pointer_exit(insn))?;
     let address = pointer(cpu, bus, insn)?;
-    if !valid_region(cpu, address) {
-        let reason = FailReason::Pointer { address };
-        return fail(cpu, bus, insn, NAME, error::VMPTRLD_INVALID_ADDRESS, reason);
-    }
-    if cpu.vmx.vmxon == Some(address) {
-        let reason = FailReason::VmxonPointer { address };
-        return fail(cpu, bus, insn, NAME, error::VMPTRLD_VMXON_POINTER, reason);
+    let errors = (error::VMPTRLD_INVALID_ADDRESS, error::VMPTRLD_VMXON_POINTER);
+    if let Some((number, reason)) = unusable(cpu, address, errors) {
+        return fail(cpu, bus, insn, NAME, number, reason);
     }
     let found = bus.read_physical(cpu.id, address, 4) as u32;
     let wanted = cpu.profile.capabilities().revision();
