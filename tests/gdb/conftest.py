@@ -13,6 +13,8 @@ from gdbvmx.machine import Machine
 from gdbvmx.remote import Server, ServerThread
 from gdbvmx.trace.capture import CaptureError, Gdb
 
+from .kvmlike import KvmLikeServer
+
 
 class _Gdb(Gdb):
     """Keeps what gdb prints, whenever it prints it."""
@@ -68,10 +70,17 @@ class Debugger:
         return self.machine.serial_text()
 
 
+def _server(machine: Machine, image: Path, stub: str) -> Server:
+    """A server for the machine with a stub that is `own`, `stock` (knows no packets of gdbvmx's) or `kvm`."""
+    if stub == "kvm":
+        return KvmLikeServer(machine, executable=image)
+    return Server(machine, executable=image, stock=stub == "stock")
+
+
 @contextmanager
-def serve_stock(image: Path, append: str) -> Iterator[tuple[str, int]]:
-    """Serves an image by a stub that knows no packets of gdbvmx's own; gives its address."""
-    with Server(Machine.boot(image, append=append), executable=image, stock=True).serve_in_thread() as server:
+def serve(image: Path, append: str, stub: str) -> Iterator[tuple[str, int]]:
+    """Serves an image; gives the address."""
+    with _server(Machine.boot(image, append=append), image, stub).serve_in_thread() as server:
         yield server.address
 
 
@@ -80,9 +89,9 @@ def gdb_on(tmp_path: Path) -> Iterator[Callable[..., Debugger]]:
     """Starts an image and a gdb on it."""
     with ExitStack() as stack:
 
-        def start(image: Path, *, append: str = "", attach: bool = True, stock: bool = False) -> Debugger:
+        def start(image: Path, *, append: str = "", attach: bool = True, stub: str = "own") -> Debugger:
             machine = Machine.boot(image, append=append)
-            server = stack.enter_context(Server(machine, executable=image, stock=stock).serve_in_thread())
+            server = stack.enter_context(_server(machine, image, stub).serve_in_thread())
             gdb = stack.enter_context(_Gdb())
             debugger = Debugger(gdb, machine, server)
             if attach:

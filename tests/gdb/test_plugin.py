@@ -259,7 +259,7 @@ def test_a_forced_vmfail_without_a_vmcs_has_no_number(gdb):
 
 def test_an_unknown_stub_lacks_abilities_and_that_is_told(gdb_on, minivisor, monkeypatch):
     monkeypatch.delitem(TABLE, b"qqemu.PhyMemMode")
-    gdb = gdb_on(minivisor, stock=True)
+    gdb = gdb_on(minivisor, stub="stock")
     said = gdb.error("vmx ept 0")
     assert "walks page tables" in said and "an unknown stub does not" in said and "gdbvmx debug IMAGE" in said
     gdb("tbreak main")

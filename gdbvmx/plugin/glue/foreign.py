@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from ..target.foreign.forcing import Forcing
 from ..target.foreign.stub import Send, Stub
 
 _PARAMETER = "vmx-borrow"
+# QEMU's words for a migration that has not ended.
+_UNDER_WAY = ("setup", "active", "pre-switchover", "device")
 # How long QEMU may take to write its state: looks at it, and the seconds between two.
 _POLLS, _POLL = 300, 0.1
 
@@ -58,14 +61,14 @@ class _Gdb:
         with tempfile.TemporaryDirectory(prefix="gdbvmx-") as directory:
             path = Path(directory, "stream")
             self.monitor(f'migrate -d "exec:cat >{path}"')
+            found = None
             for _ in range(_POLLS):
-                state = self.monitor("info migrate")
-                if "completed" in state:
+                found = re.search(r"Migration status: (\S+)", self.monitor("info migrate"))
+                if found is None or found[1] not in _UNDER_WAY:
                     break
-                if "failed" in state:
-                    return None
                 time.sleep(_POLL)
-            return path.read_bytes() if path.exists() else None
+            done = found is not None and found[1] == "completed" and path.exists()
+            return path.read_bytes() if done else None
 
 
 def register() -> None:

@@ -317,17 +317,22 @@ def _code_from_file() -> Iterator[None]:
 
 def _find_entries() -> Iterator[int]:
     """Where the program's code has VMLAUNCH and VMRESUME: their bytes, if gdb disassembles them so."""
-    inferior = gdb.selected_inferior()
     for start, end in _code_sections():
+        code = _code(start, end)
         for pattern in _ENTERS:
-            at = start
-            while at < end:
-                found = inferior.search_memory(at, end - at, pattern)
-                if found is None:
-                    break
-                if _is_instruction(found):
-                    yield found
-                at = found + 1
+            at = code.find(pattern)
+            while at >= 0:
+                if _is_instruction(start + at):
+                    yield start + at
+                at = code.find(pattern, at + 1)
+
+
+def _code(start: int, end: int) -> bytes:
+    """What lies there; empty where it cannot be read, such as a guest's code that is not mapped now."""
+    try:
+        return bytes(gdb.selected_inferior().read_memory(start, end - start))
+    except gdb.MemoryError:
+        return b""
 
 
 def _code_sections() -> Iterator[tuple[int, int]]:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Protocol
 
 from .. import TargetError
 from .borrow import Borrower
-from .nested_state import NestedState, parse
+from .nested_state import KVM_FIELDS, NestedState, parse
 from .stub import Stub
 
 try:
@@ -96,7 +96,6 @@ class ForeignTarget:
     def forget(self) -> None:
         """The machine has run: nothing that was read holds any more."""
         self._seen = _Seen()
-        self._borrower.forget()
 
     def abilities(self) -> frozenset[str]:
         found = {"info"}
@@ -131,40 +130,10 @@ class ForeignTarget:
         if self._profile is None:
             if self._no_root() or self._borrower.refusal():
                 return self._builtin()
-            msrs = dict(self._capability_msrs())
+            with self._borrower.borrowed() as loan:
+                msrs = dict(_capability_msrs(loan.read_msr))
             self._profile = self._builtin().with_changes("the target", msrs, {})[0]
         return self._profile
-
-    def _capability_msrs(self) -> Iterator[tuple[int, int]]:
-        """Each that is there (SDM, appendix A): RDMSR of another would raise #GP."""
-        read = self._borrower.read_msr
-        basic = read(_MSR_BASIC)
-        yield _MSR_BASIC, basic
-        for address in range(0x481, 0x48B):
-            yield address, read(address)
-        primary = read(0x482)
-        secondary = 0
-        if primary >> 63:
-            secondary = read(0x48B) >> 32
-            yield 0x48B, secondary << 32
-        if secondary & (1 << 1 | 1 << 5):
-            yield 0x48C, read(0x48C)
-        if basic >> 55 & 1:
-            for address in range(0x48D, 0x491):
-                yield address, read(address)
-        if secondary >> 13 & 1:
-            yield 0x491, read(0x491)
-        if primary >> (32 + 17) & 1:
-            yield 0x492, read(0x492)
-        if read(0x483) >> 63:
-            yield 0x493, read(0x493)
-
-    def borrowed(self) -> Borrower:
-        """The processor, to execute VMREAD. Raises TargetError where it may not be."""
-        problem = self._no_root()
-        if problem:
-            raise TargetError(f"the processor cannot be borrowed for VMREAD: {problem}")
-        return self._borrower
 
     def _no_root(self) -> str | None:
         """Why the processor is not known to be in VMX root operation; None if it is.
@@ -182,8 +151,9 @@ class ForeignTarget:
                 "the stub does not tell whether the hypervisor or its guest runs; if it is the hypervisor,"
                 " set vmx-borrow on"
             )
-        rip = self.stub.read("rip")
-        mirror = Mirror(self._builtin(), 0, {}, self._paging(), self._read_physical)
+        registers = self.stub.read_all()
+        rip = registers["rip"]
+        mirror = Mirror(self._builtin(), 0, {}, _paging(registers), self._read_physical)
         physical = mirror.walk("walk", rip, None, "read")["physical"]
         length = min(16, 0x1000 - (rip & 0xFFF))
         code = self.stub.read_memory(rip, length)
@@ -197,12 +167,9 @@ class ForeignTarget:
     def _builtin(self) -> Any:
         return _core.CpuProfile.builtin(_core.CpuProfile.names()[0])
 
-    def _paging(self) -> dict[str, int]:
-        """The registers that translation depends on."""
-        return {name: self.stub.read(name) for name in _PAGING if self.stub.has(name)}
-
     def fields(self, wanted: Sequence[str] | None = None, known: bool = False) -> dict[str, int]:
-        """Fields of the current VMCS by name, all that the processor has unless some are `wanted`.
+        """Fields of the current VMCS by name, all that the processor has unless some are `wanted`. Raises
+        TargetError where the VMCS cannot be had, or has not what is wanted.
 
         `known`: that the processor is in root operation is known.
         """
@@ -214,28 +181,36 @@ class ForeignTarget:
         return {name: seen.fields[name] for name in (seen.fields if wanted is None else wanted)}
 
     def _read(self, wanted: Sequence[str] | None, known: bool) -> None:
-        try:
-            borrower = self._borrower if known else self.borrowed()
-            names = self._field_names() if wanted is None else list(wanted)
-            rows = {row["name"]: row for row in _core.fields()}
-            values = borrower.read_fields([rows[name]["encoding"] for name in names])
-            found = dict(zip(names, values))
-        except TargetError:
+        problem = self._borrower.refusal() or (None if known else self._no_root())
+        if problem is None:
+            found = self._read_borrowed([name for name in wanted or self._field_names() if self._has(name)])
+        else:
             state = self._nested_state()
             if state is None:
-                raise
-            absent = [name for name in wanted or () if name not in state.fields]
-            if absent:
-                raise TargetError(f"KVM does not tell {', '.join(absent)} of a nested VMCS") from None
+                raise TargetError(f"the processor cannot be borrowed for VMREAD: {problem}")
             found = dict(state.fields)
+        absent = [name for name in wanted or () if name not in found]
+        if absent:
+            raise TargetError(f"{self.kind} does not tell {', '.join(absent)} of this VMCS")
         self._seen.fields.update(found)
         self._seen.whole = self._seen.whole or wanted is None
+
+    def _read_borrowed(self, names: Sequence[str]) -> dict[str, int]:
+        """Those of the fields that the processor has."""
+        rows = {row["name"]: row for row in _core.fields()}
+        with self._borrower.borrowed() as loan:
+            values = loan.read_fields([rows[name]["encoding"] for name in names])
+        return {name: value for name, value in zip(names, values) if value is not None}
 
     def _field_names(self) -> list[str]:
         """The fields that the processor has, by its capabilities."""
         machine = _core.Machine(1 << 20, profile=self.profile())
         machine.adopt_vmcs(0, {})
         return [row["name"] for row in machine.vmcs()]
+
+    def _has(self, field: str) -> bool:
+        """VMREAD of a field that is not there would leave its error number in the VMCS."""
+        return self.kind != _QEMU_KVM or field in KVM_FIELDS
 
     def _nested_state(self) -> NestedState | None:
         """What KVM holds of the VMCS; None where that cannot be had."""
@@ -245,7 +220,8 @@ class ForeignTarget:
         return None if stream is None else parse(stream)
 
     def _mirror(self, last: str | None = None) -> Any:
-        return Mirror(self.profile(), 0x1000, self.fields(), self._paging(), self._read_physical, last)
+        paging = _paging(self.stub.read_all())
+        return Mirror(self.profile(), 0x1000, self.fields(), paging, self._read_physical, last)
 
     def _read_physical(self, address: int, length: int) -> bytes:
         with self.stub.physical():
@@ -267,11 +243,12 @@ class ForeignTarget:
         return {"facts": facts}
 
     def vmcs(self) -> list[dict[str, Any]]:
-        self.fields()
-        machine = self._mirror().machine
+        read = self.fields()
         shown = self._shown
         return [
-            {**row, "changed": shown.get(row["name"], row["value"]) != row["value"]} for row in machine.vmcs()
+            {**row, "changed": shown.get(row["name"], row["value"]) != row["value"]}
+            for row in self._mirror().machine.vmcs()
+            if row["name"] in read
         ]
 
     def vmcs_seen(self) -> None:
@@ -281,12 +258,15 @@ class ForeignTarget:
         return self.fields([_core.field(field)["name"]])[field]
 
     def write_field(self, field: str, value: int) -> None:
-        self.borrowed()
+        problem = self._no_root()
+        if problem:
+            raise TargetError(f"the processor cannot be borrowed for VMWRITE: {problem}")
         self.write_known(field, value)
 
     def write_known(self, field: str, value: int) -> None:
         """VMWRITE where the processor is known to be in root operation."""
-        self._borrower.write_field(_core.field(field)["encoding"], value)
+        with self._borrower.borrowed() as loan:
+            loan.write_field(_core.field(field)["encoding"], value)
         self._seen.fields.pop(field, None)
 
     def check(self) -> Any:
@@ -297,7 +277,7 @@ class ForeignTarget:
 
     def why(self) -> Any:
         values = self.fields()
-        failed = self.stub.read("eflags") & 1 << 6 and values["vm_instruction_error"]
+        failed = self.stub.read_all()["eflags"] & 1 << 6 and values["vm_instruction_error"]
         mirror = self._mirror("fail" if failed else "exit")
         if "walk" in self.abilities():
             mirror.fetch_areas()
@@ -315,6 +295,35 @@ class ForeignTarget:
     def walk(self, address: int, access: str = "read") -> Any:
         """The host's own tables: in root operation these are what the selected world has."""
         return self._mirror().walk("walk", address, None, access)
+
+
+def _capability_msrs(read: Callable[[int], int]) -> Iterator[tuple[int, int]]:
+    """Each that is there (SDM, appendix A): RDMSR of another would raise #GP."""
+    basic = read(_MSR_BASIC)
+    yield _MSR_BASIC, basic
+    for address in range(0x481, 0x48B):
+        yield address, read(address)
+    primary = read(0x482)
+    secondary = 0
+    if primary >> 63:
+        secondary = read(0x48B) >> 32
+        yield 0x48B, secondary << 32
+    if secondary & (1 << 1 | 1 << 5):
+        yield 0x48C, read(0x48C)
+    if basic >> 55 & 1:
+        for address in range(0x48D, 0x491):
+            yield address, read(address)
+    if secondary >> 13 & 1:
+        yield 0x491, read(0x491)
+    if primary >> (32 + 17) & 1:
+        yield 0x492, read(0x492)
+    if read(0x483) >> 63:
+        yield 0x493, read(0x493)
+
+
+def _paging(registers: Mapping[str, int]) -> dict[str, int]:
+    """The registers that translation depends on."""
+    return {name: registers[name] for name in _PAGING if name in registers}
 
 
 def _kind(stub: Stub, debugger: Debugger) -> str:

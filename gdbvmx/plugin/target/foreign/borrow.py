@@ -1,12 +1,13 @@
 """The VMCS of a processor that runs elsewhere, read by borrowing it.
 
 A stopped hypervisor's processor executes VMREAD, VMWRITE or RDMSR for us: the instructions are placed at its
-RIP with a jump back behind them, stepped over, and everything is put back. RIP itself is never written.
+RIP with a jump back behind them, stepped over, and everything is put back. RIP itself is never written: KVM
+would not step from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from .. import TargetError
@@ -15,7 +16,8 @@ from .stub import Stub
 _CF, _ZF, _TF, _IF = 1 << 0, 1 << 6, 1 << 8, 1 << 9
 _CR0_PE, _CR4_VMXE, _EFER_LMA = 1 << 0, 1 << 13, 1 << 10
 
-# How often a step may tell of a breakpoint and do nothing.
+# How often in a row a step may do nothing. An instruction that KVM emulates leaves the report of its step
+# pending where the processor beneath is Bochs's; a breakpoint is reported before its instruction.
 _REPORTS = 3
 
 # The registers that values go through, with their numbers in the encoding. RSP may be needed by an exception.
@@ -25,124 +27,166 @@ _REGISTERS = {
 }  # fmt: skip
 
 
-class VmFail(TargetError):
-    """VMREAD or VMWRITE failed; `invalid`: there is no current VMCS."""
-
-    def __init__(self, what: str, invalid: bool) -> None:
-        super().__init__(what)
-        self.invalid = invalid
-
-
 class Borrower:
     """Borrows the processor behind `stub`. Raises TargetError, with the reason, where that is not safe."""
 
     def __init__(self, stub: Stub) -> None:
         self._stub = stub
-        self._long_mode: bool | None = None
         self._interrupts_masked: bool | None = None
 
-    def refusal(self) -> str | None:
+    def refusal(self, registers: Mapping[str, int] | None = None) -> str | None:
         """Why the processor may not be borrowed now, in words; None if it may.
 
-        That it is in root operation no register tells: who calls must know.
+        `registers`: as the stub has just told them. That it is in root operation no register tells: who calls
+        must know.
         """
-        stub = self._stub
-        flags = stub.read("eflags")
-        if stub.has("cr4") and not stub.read("cr4") & _CR4_VMXE:
+        now = registers or self._stub.read_all()
+        if not now.get("cr4", _CR4_VMXE) & _CR4_VMXE:
             return "CR4.VMXE is 0: the processor is not in VMX operation"
-        if stub.has("cr0") and not stub.read("cr0") & _CR0_PE:
+        if not now.get("cr0", _CR0_PE) & _CR0_PE:
             return "it is in real-address mode, where there is no VMREAD"
-        if stub.read("cs") & 3:
-            return f"it runs at CPL {stub.read('cs') & 3}, and VMREAD is for CPL 0"
-        if flags & _TF:
+        if now["cs"] & 3:
+            return f"it runs at CPL {now['cs'] & 3}, and VMREAD is for CPL 0"
+        if now["eflags"] & _TF:
             return "RFLAGS.TF is 1: the hypervisor single-steps itself"
         if self._interrupts_masked is None:
-            self._interrupts_masked = stub.masks_interrupts()
-        if flags & _IF and not self._interrupts_masked:
+            self._interrupts_masked = self._stub.masks_interrupts()
+        if now["eflags"] & _IF and not self._interrupts_masked:
             return "RFLAGS.IF is 1 and the stub does not say that its steps hold interrupts back"
         return None
 
-    def forget(self) -> None:
-        """The machine has run: its mode may be another."""
-        self._long_mode = None
+    @contextmanager
+    def borrowed(self) -> Iterator[Loan]:
+        """The processor where it stands, put back as it was in any case. Raises TargetError."""
+        registers = self._stub.read_all()
+        refusal = self.refusal(registers)
+        if refusal:
+            raise TargetError(f"the processor cannot be borrowed for VMREAD: {refusal}")
+        loan = Loan(self._stub, registers)
+        try:
+            yield loan
+        finally:
+            loan.end()
 
-    def read_fields(self, encodings: Sequence[int]) -> list[int]:
-        """VMREAD of each. Raises VmFail for one that the processor does not have."""
-        values: list[int] = []
-        names = self._names()
-        for at in range(0, len(encodings), len(names)):
-            part = encodings[at : at + len(names)]
-            chosen = names[: len(part)]
-            before = dict(zip(chosen, part))
-            after = self._execute(b"".join(_vmread(name) for name in chosen), len(chosen), before)
-            for name, encoding in zip(chosen, part):
+
+class Loan:
+    """The processor while it is borrowed; `registers` are what it had."""
+
+    def __init__(self, stub: Stub, registers: Mapping[str, int]) -> None:
+        self._stub = stub
+        self._thread = stub.thread()
+        self._registers = registers
+        self._rip = registers["rip"]
+        long_mode = registers.get("efer", _EFER_LMA) & _EFER_LMA
+        self._names = [name for name, number in _REGISTERS.items() if long_mode or number < 8]
+        self._code = self._overwritten = b""
+        self._places: Sequence[int] = ()
+        """Where our instructions are, while the processor is on its way through them."""
+        self._changed = {"eflags"}
+        self._removed: list[int] = []
+        self._remove_breakpoint(self._rip)
+
+    def read_fields(self, encodings: Sequence[int]) -> list[int | None]:
+        """VMREAD of each; None for a field that the processor does not have."""
+        values: list[int | None] = []
+        for at in range(0, len(encodings), len(self._names)):
+            part = dict(zip(self._names, encodings[at : at + len(self._names)]))
+            after = self._run([_vmread(name) for name in part], part)
+            for name, encoding in part.items():
                 # One that fails leaves the register as it was.
-                values.append(after[name] if after[name] != encoding else self._read_alone(encoding))
+                there = after[name] != encoding or self._is_there(encoding)
+                values.append(after[name] if there else None)
         return values
 
-    def _read_alone(self, encoding: int) -> int:
-        after = self._execute(_vmread("rax"), 1, {"rax": encoding})
-        _check(after["eflags"], f"VMREAD of {encoding:#x}")
-        return after["rax"]
+    def _is_there(self, encoding: int) -> bool:
+        flags = self._run([_vmread("rax")], {"rax": encoding})["eflags"]
+        if flags & _CF:
+            raise TargetError("VMREAD: there is no current VMCS")
+        return not flags & _ZF
 
     def write_field(self, encoding: int, value: int) -> None:
-        """VMWRITE. Raises VmFail."""
-        after = self._execute(b"\x0f\x79\xc3", 1, {"rax": encoding, "rbx": value})  # VMWRITE RAX, RBX
-        _check(after["eflags"], f"VMWRITE of {encoding:#x}")
+        """VMWRITE. Raises TargetError where it fails."""
+        # VMWRITE RAX, RBX
+        flags = self._run([b"\x0f\x79\xc3"], {"rax": encoding, "rbx": value})["eflags"]
+        if flags & (_CF | _ZF):
+            why = "there is no current VMCS" if flags & _CF else "the processor does not let it be written"
+            raise TargetError(f"VMWRITE of {encoding:#x}: {why}")
 
     def read_msr(self, address: int) -> int:
         """RDMSR of an MSR that is there: another one would raise #GP in the hypervisor."""
-        after = self._execute(b"\x0f\x32", 1, {"rcx": address, "rax": 0, "rdx": 0})
+        after = self._run([b"\x0f\x32"], {"rcx": address})
+        self._changed |= {"rax", "rdx"}
         return (after["rdx"] & 0xFFFFFFFF) << 32 | after["rax"] & 0xFFFFFFFF
 
-    def _names(self) -> list[str]:
-        if self._long_mode is None:
-            self._long_mode = not self._stub.has("efer") or bool(self._stub.read("efer") & _EFER_LMA)
-        return [name for name, number in _REGISTERS.items() if self._long_mode or number < 8]
+    def _run(self, instructions: Sequence[bytes], values: Mapping[str, int]) -> Mapping[str, int]:
+        """Runs `instructions` with these registers; gives all registers as they are after it."""
+        places = [self._rip]
+        for instruction in instructions:
+            places.append(places[-1] + len(instruction))
+        jump = bytes((0xEB, self._rip - places[-1] - 2 & 0xFF))
+        self._place(b"".join(instructions) + jump)
+        for name, value in values.items():
+            self._changed.add(name)
+            self._stub.write(name, value)
+        self._places = places
+        after = self._step_along(places)
+        self._step_along([places[-1], self._rip])
+        self._places = ()
+        return after
 
-    def _execute(self, code: bytes, steps: int, values: dict[str, int]) -> dict[str, int]:
-        """Runs `code`, `steps` instructions, with these registers; gives the registers and flags after it."""
-        with self._borrowed(code + bytes((0xEB, 0x100 - len(code) - 2)), values) as (thread, rip):
-            for name, value in values.items():
-                self._stub.write(name, value)
-            self._run(thread, steps, rip + len(code))
-            after = {name: self._stub.read(name) for name in (*values, "eflags")}
-            self._run(thread, 1, rip)  # the jump
-            return after
-
-    def _run(self, thread: bytes | None, steps: int, end: int) -> None:
-        """Steps so often, and again where KVM only reports the breakpoint at which the processor stands."""
-        for _ in range(steps):
-            self._stub.step(thread)
-        for _ in range(_REPORTS):
-            self._stub.refresh()
-            if self._stub.read("rip") == end:
-                return
-            self._stub.step(thread)
-        raise TargetError(
-            f"the processor went to {self._stub.read('rip'):#x} instead of {end:#x} when it was borrowed;"
-            " code and registers were put back, RIP is where it went"
-        )
-
-    @contextmanager
-    def _borrowed(self, code: bytes, names: Iterable[str]) -> Iterator[tuple[bytes | None, int]]:
-        """Puts `code` where the processor is, and it and the registers `names` back in any case."""
-        refusal = self.refusal()
-        if refusal:
-            raise TargetError(f"the processor cannot be borrowed for VMREAD: {refusal}")
-        stub = self._stub
-        thread = stub.thread()
-        stub.refresh()
-        saved = {name: stub.read(name) for name in (*names, "eflags")}
-        rip = stub.read("rip")
-        overwritten = stub.read_memory(rip, len(code))
+    def end(self) -> None:
+        """Puts everything back, also where an interrupt came while the processor was on its way."""
         try:
-            stub.write_memory(rip, code)
-            yield thread, rip
+            self._leave()
         finally:
-            stub.write_memory(rip, overwritten)
-            for name, value in saved.items():
-                stub.write(name, value)
+            if self._overwritten:
+                self._stub.write_memory(self._rip, self._overwritten)
+            for name in sorted(self._changed):
+                self._stub.write(name, self._registers[name])
+            for address in self._removed:
+                self._stub.insert_breakpoint(address)
+
+    def _leave(self) -> None:
+        """Steps on to where the processor was, should it be within our code."""
+        places, self._places = self._places, ()
+        rip = self._stub.read_all()["rip"] if places else self._rip
+        if rip in places[1:]:
+            self._step_along([*places[places.index(rip) :], self._rip])
+
+    def _place(self, code: bytes) -> None:
+        """Puts `code` at RIP."""
+        known = len(self._overwritten)
+        if len(code) > known:
+            self._overwritten += self._stub.read_memory(self._rip + known, len(code) - known)
+        if code != self._code:
+            self._stub.write_memory(self._rip, code)
+            self._code = code
+
+    def _step_along(self, places: Sequence[int]) -> Mapping[str, int]:
+        """Steps through instructions at these addresses; gives the registers at the last."""
+        at = still = 0
+        while True:
+            for _ in places[at + 1 :]:
+                self._stub.step(self._thread)
+            registers = self._stub.read_all()
+            rip = registers["rip"]
+            if rip == places[-1]:
+                return registers
+            moved = rip in places[at + 1 :]
+            still = 0 if moved else still + 1
+            if rip not in places or still > _REPORTS:
+                raise TargetError(
+                    f"the processor went to {rip:#x} instead of {places[-1]:#x} when it was borrowed;"
+                    " code and registers were put back, RIP is where it went"
+                )
+            if still > 1:
+                self._remove_breakpoint(rip)
+            at = places.index(rip)
+
+    def _remove_breakpoint(self, address: int) -> None:
+        """KVM does not step from a hardware breakpoint: it reports it again."""
+        if self._stub.remove_breakpoint(address):
+            self._removed.append(address)
 
 
 def _vmread(name: str) -> bytes:
@@ -150,10 +194,3 @@ def _vmread(name: str) -> bytes:
     number = _REGISTERS[name]
     prefix = b"\x45" if number >= 8 else b""
     return prefix + bytes((0x0F, 0x78, 0xC0 | (number & 7) << 3 | number & 7))
-
-
-def _check(flags: int, what: str) -> None:
-    if flags & _CF:
-        raise VmFail(f"{what}: there is no current VMCS", True)
-    if flags & _ZF:
-        raise VmFail(f"{what}: the processor has no such field", False)

@@ -114,3 +114,6 @@ _LAYOUT: Mapping[tuple[int, int], tuple[str, ...]] = {
         "guest_pml_index",
     ),
 }  # fmt: skip
+
+# What KVM's VMREAD knows.
+KVM_FIELDS = frozenset(name for names in _LAYOUT.values() for name in names)

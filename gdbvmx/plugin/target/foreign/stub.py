@@ -17,6 +17,10 @@ from .. import TargetError
 Send = Callable[[bytes], Optional[bytes]]
 
 _PIECE = 0x400
+# What tells the processor's mode and its paging.
+_MODE = ("cr0", "cr3", "cr4", "efer")
+# Not canonical: no breakpoint is there.
+_NOWHERE = 1 << 63
 
 
 class Stub:
@@ -25,6 +29,7 @@ class Stub:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._numbers: dict[str, tuple[int, int]] = {}
+        self._tells_breakpoints: bool | None = None
 
     def ask(self, packet: bytes) -> bytes:
         """The answer to a packet. Raises TargetError for none and for an error."""
@@ -59,17 +64,28 @@ class Stub:
         except ValueError:
             raise TargetError(f"the stub does not tell {name}") from None
 
+    def read_all(self) -> dict[str, int]:
+        """The registers of the packet g by name, and those that tell the mode, as far as the stub has them.
+
+        QEMU takes its registers from KVM for g alone: until then, once the processor has run, it answers p
+        with what they were, and loses what P writes.
+        """
+        values = bytes.fromhex(self.ask(b"g").replace(b"x", b"0").decode("ascii"))
+        found: dict[str, int] = {}
+        at = expected = 0
+        for name, (number, size) in sorted(self.registers().items(), key=lambda item: item[1]):
+            if number != expected or at + size > len(values):
+                break  # what follows is not in g
+            found[name] = int.from_bytes(values[at : at + size], "little")
+            at, expected = at + size, number + 1
+        for name in _MODE:
+            if name not in found and name in self.registers():
+                found[name] = self.read(name)
+        return found
+
     def write(self, name: str, value: int) -> None:
         number, size = self._number(name)
         self.ask(b"P%x=%s" % (number, value.to_bytes(size, "little").hex().encode()))
-
-    def refresh(self) -> None:
-        """To be called once the processor has run: QEMU takes its registers from KVM for the packet g alone,
-        and answers p and P with what they were."""
-        self.ask(b"g")
-
-    def has(self, name: str) -> bool:
-        return name in self.registers()
 
     def _number(self, name: str) -> tuple[int, int]:
         try:
@@ -119,6 +135,17 @@ class Stub:
 
     def write_memory(self, address: int, data: bytes) -> None:
         self.ask(b"M%x,%x:%s" % (address, len(data), data.hex().encode()))
+
+    # Hardware breakpoints.
+
+    def remove_breakpoint(self, address: int) -> bool:
+        """Removes the one at `address`; False if there is none, or the stub would not tell."""
+        if self._tells_breakpoints is None:
+            self._tells_breakpoints = self.knows(b"z1,%x,1" % _NOWHERE) is None
+        return self._tells_breakpoints and self.knows(b"z1,%x,1" % address) is not None
+
+    def insert_breakpoint(self, address: int) -> None:
+        self.ask(b"Z1,%x,1" % address)
 
     @contextmanager
     def physical(self) -> Iterator[None]:
