@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gdbvmx import _core, images, profiles
 from gdbvmx.images import LoadedImage, Segment, Span
-from gdbvmx.trace.events import Event
+
+if TYPE_CHECKING:
+    from gdbvmx.trace.events import Event
 
 DEFAULT_MEMORY = 512 << 20
 
@@ -118,6 +120,8 @@ class Machine:
         }
 
     def _drain_trace(self) -> None:
+        from gdbvmx.trace.events import Event  # what few runs need is not to delay the start of all
+
         events = [Event.from_core(event) for event in self.core.drain_trace()]
         for take in self._recorders:
             take(events)

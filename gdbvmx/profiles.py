@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +43,8 @@ def load(words: str | None) -> tuple[_core.CpuProfile, list[str]]:
 
 
 def _from_file(path: Path) -> tuple[_core.CpuProfile, list[str]]:
+    import json  # for a file alone: it would delay the start of every run
+
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .image import ImageError, Segment
 
 
-@dataclass(frozen=True)
-class AddressFields:
+class AddressFields(NamedTuple):
     """Guest-physical addresses: of the header, of the first byte loaded, of the ends of data and bss (0: all
     of the file, no bss)."""
 

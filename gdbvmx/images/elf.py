@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .image import ImageError, Segment
 
@@ -27,8 +27,7 @@ _PROGRAM_HEADER = {32: "<6I", 64: "<I4xQQQQQ"}
 _MOST_SEGMENTS = 4096
 
 
-@dataclass(frozen=True)
-class ElfImage:
+class ElfImage(NamedTuple):
     """`bits` is 32 or 64; `entry` the guest-physical address of the entry point."""
 
     bits: int
@@ -36,8 +35,7 @@ class ElfImage:
     segments: list[Segment]
 
 
-@dataclass(frozen=True)
-class _ProgramHeader:
+class _ProgramHeader(NamedTuple):
     """The fields of that name, less their `p_`."""
 
     type: int
@@ -52,8 +50,7 @@ class _ProgramHeader:
         return self.offset + self.filesz
 
 
-@dataclass(frozen=True)
-class _File:
+class _File(NamedTuple):
     bits: int
     type: int
     entry: int

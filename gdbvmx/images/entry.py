@@ -7,7 +7,7 @@ read, data to read and write.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _CODE_32, _CODE_64, _DATA = 0xC09B, 0xA09B, 0xC093
 _DATA_SEGMENTS = ("ds", "es", "fs", "gs", "ss")
@@ -18,8 +18,7 @@ _CR4_PAE = 1 << 5
 _EFER_LONG_MODE_ACTIVE = 1 << 8 | 1 << 10  # LME and LMA
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """The boot processor at its first instruction: `registers`, by gdb's names, are those that are not as
     after RESET; `rip` is guest-physical, which is linear in all the states here."""
 

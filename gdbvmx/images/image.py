@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .entry import Entry
 
@@ -13,8 +13,7 @@ class ImageError(Exception):
     """The file cannot be loaded; the text is one line that says what was found and what was expected."""
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """A range of guest-physical addresses, `end` exclusive."""
 
     start: int
@@ -38,8 +37,7 @@ class Span:
         return f"{self.start:#x}-{self.end:#x}"
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """`data` at guest-physical `address`, zeros from its end to `size` bytes."""
 
     address: int
@@ -55,8 +53,7 @@ class Segment:
         return Span.of(self.address, self.size)
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What the user asked for, and the machine that it is for.
 
     `name` is the image's name as the user wrote it, the first word of its command line; `ram` the
@@ -74,8 +71,7 @@ class Request:
         return f"{self.name} {self.append}".rstrip()
 
 
-@dataclass(frozen=True)
-class LoadedImage:
+class LoadedImage(NamedTuple):
     """An image ready to be put into a machine. `warnings` are what the image asked for and does not get."""
 
     format: str

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .entry import Entry, long_mode, protected_mode
 from .image import ImageError, LoadedImage, Request, Segment, Span
@@ -44,8 +44,7 @@ _CODE_32, _CODE_64, _FLAT_DATA = 0x00CF9B000000FFFF, 0x00AF9B000000FFFF, 0x00CF9
 _ENTRY_BYTES, _PRESENT_WRITABLE, _LARGE_PAGE, _LARGE_PAGE_SIZE = 8, 0b11, 1 << 7, 2 << 20
 
 
-@dataclass(frozen=True)
-class _Header:
+class _Header(NamedTuple):
     """The fields of the setup header that matter to a loader, by the protocol's names; for those that came
     with a later version than the image's, what the protocol says of the older ones."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import elf
 from .address_fields import AddressFields
@@ -35,8 +35,7 @@ _INFO_SIZE = 116
 _LOADER_NAME = b"gdbvmx\0"
 
 
-@dataclass(frozen=True)
-class _Header:
+class _Header(NamedTuple):
     offset: int
     flags: int
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import elf
 from .address_fields import AddressFields
@@ -34,8 +34,7 @@ _OLD_RSDP_SIZE = 20
 _LOADER = b"gdbvmx\0"
 
 
-@dataclass(frozen=True)
-class _Tag:
+class _Tag(NamedTuple):
     kind: int
     optional: bool
     offset: int

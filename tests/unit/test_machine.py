@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from gdbvmx.images import ImageError
@@ -78,3 +81,10 @@ def test_an_ept_pointer_that_entry_refuses_is_said_to_be_one(minivisor):
     walk = core.walk_ept(0x1000, vmcs=guest)
     assert walk["steps"] == []
     assert walk["fault"] == "VM entry refuses the EPT pointer 0x103e: vmx check says why"
+
+
+def test_what_few_runs_need_does_not_delay_the_start_of_all():
+    """dataclasses brings inspect along, which takes longer than all of ours."""
+    code = "import sys, gdbvmx.machine; print({'dataclasses', 'json'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
