@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,8 +19,12 @@ from pygdbmi.gdbcontroller import GdbController
 
 from gdbvmx.gdbstart import LOAD_COMMAND
 
-# How long a target runs between two looks at what it recorded, in seconds.
+# How long a target runs at least between two looks at what it recorded: in seconds, and as a multiple of what
+# the last look took.
 _LOOK = 1.0
+_SHARE = 4
+# How long the plugin gets to stop by itself at the next event, in seconds, before the target is interrupted.
+_PATIENCE = 10.0
 
 # How gdb's machine interface calls a stop that was asked for.
 INTERRUPTED = "signal-received"
@@ -43,7 +48,9 @@ class Gdb:
         self._records: deque[dict[str, Any]] = deque()
         self._stops: deque[str] = deque()  # stops that came while a command's result was waited for
         # Without mi-async gdb would hear no -exec-interrupt while the target runs.
-        for command in ("set pagination off", "set confirm off", "set mi-async on", LOAD_COMMAND):
+        # A stub at the end of a slow line takes longer to answer than the 2 seconds that gdb waits.
+        settings = ("set pagination off", "set confirm off", "set mi-async on", "set remotetimeout 60")
+        for command in (*settings, LOAD_COMMAND):
             self.command(command)
 
     def __enter__(self) -> Self:
@@ -162,10 +169,10 @@ def capture(
             session.command(command)
         # Extended: gdb stays connected when the machine ends, and the trace can still be had.
         session.command(f"target extended-remote {target}")
-        session.command("vmx trace start")
+        by_breakpoints = "breakpoints" in session.command("vmx trace start")
         stopped: str | None = None
         try:
-            stopped, ended = _record(session, limits, progress)
+            stopped, ended = _record(session, limits, progress, _PATIENCE if by_breakpoints else 0)
         finally:
             if stopped is None:
                 session.interrupt()
@@ -177,32 +184,38 @@ def capture(
         return ended
 
 
-def _record(session: Gdb, limits: Limits, progress: Progress) -> tuple[str | None, str]:
+def _record(session: Gdb, limits: Limits, progress: Progress, patience: float) -> tuple[str | None, str]:
     """Runs the target. Returns the stop that ended it, None for a limit of time, and this in words."""
     start = time.monotonic()
-    events = 0
+    look = _LOOK
     while True:
+        left = max(0, start + limits.seconds - time.monotonic())
+        # Where gdb stops at each event, an interrupt comes at a bad time, and a breakpoint where it stops gdb is
+        # taken for seen: there, the plugin stops by itself.
+        session.command(f"set vmx-pause {ceil(min(left, look))}")
         session.resume()
-        left = start + limits.seconds - time.monotonic()
-        stopped = session.wait_for_stop(max(0, min(left, _LOOK)))
-        passed = time.monotonic() - start
-        if stopped is not None:
-            return stopped, stopped
-        if passed >= limits.seconds:
+        stopped = session.wait_for_stop(min(left, look))
+        asked = time.monotonic()
+        if stopped is None and asked - start >= limits.seconds:
             return None, f"{limits.seconds:g} s passed"
-        stopped = session.interrupt()
-        if stopped != INTERRUPTED:
-            return stopped, stopped  # it stopped by itself just then
-        events = _recorded(session)
+        stopped = stopped or session.wait_for_stop(patience) or session.interrupt()
+        events, paused = _status(session)
+        if stopped != INTERRUPTED and not paused:
+            return stopped, stopped  # it stopped by itself
+        passed = time.monotonic() - start
         progress(passed, events)
         if limits.events is not None and events >= limits.events:
             return stopped, f"{limits.events} events recorded"
+        if passed >= limits.seconds:
+            return stopped, f"{limits.seconds:g} s passed"
+        look = max(_LOOK, _SHARE * (time.monotonic() - asked))
 
 
-def _recorded(session: Gdb) -> int:
-    """How many events the trace has: the first number in what the plugin says of it."""
-    number = re.search(r"\d+", session.command("vmx trace status"))
-    return int(number[0]) if number else 0
+def _status(session: Gdb) -> tuple[int, bool]:
+    """How many events the trace has, and whether the plugin stopped to let us look: from what it says."""
+    said = session.command("vmx trace status")
+    number = re.search(r"\d+", said)
+    return int(number[0]) if number else 0, "Paused" in said
 
 
 def _cut(path: Path, events: int) -> None:

@@ -28,8 +28,8 @@ def _run(context: Context, arguments: argparse.Namespace) -> Iterator[str]:
 
 
 def _start(context: Context, arguments: argparse.Namespace) -> Iterator[str]:
-    context.target.call("trace_start")
-    yield "Recording."
+    way = context.target.call("trace_start")
+    yield f"Recording {way}." if way else "Recording."
 
 
 def _stop(context: Context, arguments: argparse.Namespace) -> Iterator[str]:
@@ -39,7 +39,9 @@ def _stop(context: Context, arguments: argparse.Namespace) -> Iterator[str]:
 
 def _status(context: Context, arguments: argparse.Namespace) -> Iterator[str]:
     status = context.target.call("trace_status")
-    yield f"{'Recording' if status['running'] else 'Not recording'}, {status['events']} events recorded."
+    doing = "Recording" if status["running"] else "Not recording"
+    paused = " Paused." if status.get("paused") else ""
+    yield f"{doing}, {status['events']} events recorded.{paused}"
 
 
 def _save(context: Context, arguments: argparse.Namespace) -> Iterator[str]:

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gdb
 
@@ -15,7 +16,12 @@ from ..target.foreign import CORE_PROBLEM, ForeignTarget
 from ..target.foreign.forcing import Forcing
 from ..target.foreign.stub import Send, Stub
 
+if TYPE_CHECKING:
+    from .transitions import Transitions
+
 _PARAMETER = "vmx-borrow"
+# Of every foreign target that there was.
+_watched: list[Transitions] = []
 # QEMU's words for a migration that has not ended.
 _UNDER_WAY = ("setup", "active", "pre-switchover", "device")
 # How long QEMU may take to write its state: looks at it, and the seconds between two.
@@ -33,6 +39,23 @@ class _Borrow(gdb.Parameter):
     def __init__(self) -> None:
         super().__init__(_PARAMETER, gdb.COMMAND_RUNNING, gdb.PARAM_ENUM, ["auto", "on", "off"])
         self.value = "auto"
+
+
+class _Pause(gdb.Parameter):
+    """After how many seconds a foreign target that is recorded stops at the next event; 0: it does not.
+
+    It counts from when it is set, and for one stop."""
+
+    set_doc = "Set after how many seconds a foreign target that is recorded stops."
+    show_doc = "Show after how many seconds a foreign target that is recorded stops."
+
+    def __init__(self) -> None:
+        super().__init__("vmx-pause", gdb.COMMAND_RUNNING, gdb.PARAM_ZUINTEGER)
+
+    def get_set_string(self) -> str:
+        for transitions in _watched:
+            transitions.pause_after(int(self.value))
+        return ""
 
 
 class _Gdb:
@@ -73,6 +96,7 @@ class _Gdb:
 
 def register() -> None:
     _Borrow()
+    _Pause()
 
 
 def foreign_target(name: str, send: Send) -> ForeignTarget:
@@ -105,4 +129,6 @@ def _watch(target: ForeignTarget, debugger: _Gdb) -> None:
         return read((name,))[name]
 
     forcing = Forcing(read_one, target.write_known, debugger.monitor)
-    target.events = Transitions(read, reason_name, forcing)
+    transitions = Transitions(read, reason_name, forcing)
+    _watched.append(transitions)
+    target.events = transitions

@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Callable, Optional
 
@@ -19,6 +19,7 @@ from gdbvmx.trace import show, stats
 from gdbvmx.trace.events import FORMAT, VERSION, Event, Trace
 
 from ..target import TargetError
+from ..target.foreign import POINTER
 from ..target.foreign.forcing import Forcing
 
 # VMLAUNCH and VMRESUME.
@@ -39,7 +40,7 @@ _EXIT_FIELDS: Mapping[str, str] = {
     "interruption_info": "exit_interruption_info",
     "instruction_length": "exit_instruction_length",
 }
-_ENTRY_FIELDS = ("guest_rip", "host_rip")
+_ENTRY_FIELDS = ("guest_rip", "host_rip", POINTER)
 _CF, _ZF = 1 << 0, 1 << 6  # VMfailInvalid and VMfailValid (SDM 31.2)
 _TOP = 1 << 31  # of an exit reason: the entry failed; of interruption information: it is valid
 
@@ -78,6 +79,18 @@ class Transitions:
         self._trace: list[Event] | None = None
         self._recording = False
         self._caught: tuple[int, Event] | None = None
+        self._pause: float | None = None
+        self._paused = False
+        self._alone = False
+        """There is one processor."""
+        self._vmcs: dict[int, int] = {}
+        """The VMCS that each vCPU has entered with."""
+
+    def pause_after(self, seconds: int) -> None:
+        """Stops the machine at the first event in so many seconds, 0 for never. An interrupt by gdb's user is
+        lost where gdb is busy with our breakpoints, as it is nearly all the time on a slow target."""
+        self._paused = False
+        self._pause = time.monotonic() + seconds if seconds else None
 
     def call(self, method: str, **params: Any) -> Any:
         run = _METHODS.get(method)
@@ -100,6 +113,7 @@ class Transitions:
         """Puts breakpoints at the entries; where these find out HOST_RIP, they put one there."""
         if self._breakpoints:
             return
+        self._alone = len(gdb.selected_inferior().threads()) == 1
         with _code_from_file():
             places = sorted(set(_find_entries()))
         for address in places:
@@ -109,19 +123,29 @@ class Transitions:
                 "the program's code has no VMLAUNCH or VMRESUME; load the hypervisor's symbols (file ELF)"
             )
         # One that the machine stands at is not reached again.
-        if any(it.address == _pc() for it in self._breakpoints):
-            self._see_exits(self._read(("host_rip",))["host_rip"])
+        here = _pc()
+        if any(it.address == here for it in self._breakpoints):
+            self._see_end(here, self._read(("host_rip",))["host_rip"])
 
-    def _see_exits(self, host_rip: int) -> None:
-        if host_rip not in {it.address for it in self._breakpoints if it.reached == self._at_exit}:
-            self._add(host_rip, self._at_exit)
+    def _see_end(self, entry: int, host_rip: int) -> None:
+        """Watches for what the entry there leads to: an exit, or VMfail, after which its successor runs."""
+        for address, reached in ((host_rip, self._at_exit), (entry + _LENGTH, self._at_failure)):
+            if all(it.address != address for it in self._breakpoints):
+                self._add(address, reached)
+        self._expect({host_rip, entry + _LENGTH})
 
-    def _arm_failures(self) -> None:
-        """Also at the instructions after the entries, which run only where these end in VMfail."""
-        places = {it.address for it in self._breakpoints}
-        for address in [it.address for it in self._breakpoints if it.reached == self._at_entry]:
-            if address + _LENGTH not in places:
-                self._add(address + _LENGTH, self._at_failure)
+    def _see_entries(self) -> None:
+        self._expect({it.address for it in self._breakpoints if it.reached == self._at_entry})
+
+    def _expect(self, places: Container[int]) -> None:
+        """Only the breakpoints there hold: a processor has four. And none holds where the machine stands, so
+        that gdb need not take all of them away to step from there: with a VMLAUNCH it would step, until long
+        after the exit. Where there are several processors, all hold."""
+        if self._alone:
+            for breakpoint in self._breakpoints:
+                wanted = breakpoint.address in places
+                if breakpoint.enabled != wanted:
+                    breakpoint.enabled = wanted
 
     def _add(self, address: int, reached: Callable[[], bool]) -> None:
         self._breakpoints.append(_Transition(address, reached))
@@ -139,10 +163,12 @@ class Transitions:
 
     def _at_entry(self) -> bool:
         fields = self._read(_ENTRY_FIELDS)
-        self._see_exits(fields["host_rip"])
+        self._see_end(_pc(), fields["host_rip"])
+        self._vmcs[_vcpu()] = fields[POINTER]
         return self._catch(self._note(kind="entry", guest_rip=fields["guest_rip"]))
 
     def _at_exit(self) -> bool:
+        self._see_entries()
         self._forcing.restore()
         fields = self._read(tuple(_EXIT_FIELDS.values()))
         values = {name: fields[field] for name, field in _EXIT_FIELDS.items()}
@@ -162,11 +188,14 @@ class Transitions:
         flags = int(gdb.selected_frame().read_register("eflags"))
         if not flags & (_CF | _ZF):
             return False  # somebody jumped there
+        self._see_entries()
         error = 0 if flags & _CF else self._read(("vm_instruction_error",))["vm_instruction_error"]
         return self._catch(self._note(kind="vmfail", reason=error))
 
     def _note(self, **values: Any) -> Event:
-        event = Event(seq=self._seq, icount=time.monotonic_ns() - self._start, vcpu=0, **values)
+        vcpu = _vcpu()
+        now = time.monotonic_ns() - self._start
+        event = Event(seq=self._seq, icount=now, vcpu=vcpu, vmcs=self._vmcs.get(vcpu), **values)
         self._seq += 1
         self._events.append(event)
         if self._recording and self._trace is not None:
@@ -174,12 +203,15 @@ class Transitions:
         return event
 
     def _catch(self, event: Event) -> bool:
+        self._paused = self._pause is not None and time.monotonic() >= self._pause
+        if self._paused:
+            self._pause = None
         for catch in self._catches:
             kinds = _CAUGHT[catch["kind"]]
             if event.kind in kinds and (not catch["numbers"] or event.reason in catch["numbers"]):
                 self._caught = catch["number"], event
                 return True
-        return False
+        return self._paused
 
     # Methods of `remote.vendor`.
 
@@ -187,8 +219,6 @@ class Transitions:
         if kind not in _CAUGHT:
             raise TargetError(f"only gdbvmx's own machine stops at a {kind} (`gdbvmx debug IMAGE`)")
         self._arm()
-        if kind == "fail":
-            self._arm_failures()
         self._numbers += 1
         self._catches.append({"number": self._numbers, "kind": kind, "numbers": list(numbers or ())})
         return self._numbers
@@ -208,13 +238,15 @@ class Transitions:
     def last_events(self, count: int, kinds: Sequence[str] = ()) -> list[dict[str, Any]]:
         return [plain(event) for event in self._events if not kinds or event.kind in kinds][-count:]
 
-    def trace_start(self) -> None:
+    def trace_start(self) -> str:
+        """Gives how it is recorded."""
         self._trace, self._recording = [], True
         try:
             self._arm()
         except BaseException:
             self._recording = False
             raise
+        return "by breakpoints"
 
     def trace_stop(self) -> None:
         self._recording = False
@@ -222,7 +254,7 @@ class Transitions:
             self._disarm()
 
     def trace_status(self) -> dict[str, Any]:
-        return {"running": self._recording, "events": len(self._trace or ())}
+        return {"running": self._recording, "events": len(self._trace or ()), "paused": self._paused}
 
     def trace_lines(self, offset: int) -> dict[str, Any] | None:
         """Lines from the number `offset` on; the first is the header."""
@@ -268,11 +300,13 @@ class _Transition(gdb.Breakpoint):
             return True
 
 
-def _pc() -> int | None:
-    try:
-        return int(gdb.newest_frame().pc())
-    except gdb.error:
-        return None
+def _pc() -> int:
+    return int(gdb.newest_frame().pc())
+
+
+def _vcpu() -> int:
+    """The processor of the selected thread: a stub of a machine numbers its threads from 1 on."""
+    return int(gdb.selected_thread().num) - 1
 
 
 def plain(event: Event) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Protocol
 
 from .. import TargetError
-from .borrow import Borrower
+from .borrow import Borrower, Refusal
 from .nested_state import KVM_FIELDS, NestedState, parse
 from .stub import Stub
 
@@ -25,6 +25,8 @@ except ImportError as error:  # gdb's Python cannot load the core: what needs no
 
 _QEMU_KVM = "QEMU with KVM"
 _MSR_BASIC = 0x480
+# What is asked for among the fields to learn which VMCS they are of: its physical address.
+POINTER = "vmcs_pointer"
 _PAGING = ("cr0", "cr3", "cr4", "efer")
 
 
@@ -135,6 +137,11 @@ class ForeignTarget:
             self._profile = self._builtin().with_changes("the target", msrs, {})[0]
         return self._profile
 
+    def _require_root(self) -> None:
+        problem = self._no_root()
+        if problem:
+            raise Refusal(problem)
+
     def _no_root(self) -> str | None:
         """Why the processor is not known to be in VMX root operation; None if it is.
 
@@ -168,26 +175,25 @@ class ForeignTarget:
         return _core.CpuProfile.builtin(_core.CpuProfile.names()[0])
 
     def fields(self, wanted: Sequence[str] | None = None, known: bool = False) -> dict[str, int]:
-        """Fields of the current VMCS by name, all that the processor has unless some are `wanted`. Raises
-        TargetError where the VMCS cannot be had, or has not what is wanted.
+        """Fields of the current VMCS by name, all that the processor has unless some are `wanted`, of which
+        POINTER can be one. Raises TargetError where the VMCS cannot be had, or has not what is wanted.
 
         `known`: that the processor is in root operation is known.
         """
-        seen = self._seen
-        if wanted is None and seen.whole:
-            return dict(seen.fields)
-        if wanted is None or any(name not in seen.fields for name in wanted):
+        seen = self._seen.fields
+        if not self._seen.whole if wanted is None else any(name not in seen for name in wanted):
             self._read(wanted, known)
-        return {name: seen.fields[name] for name in (seen.fields if wanted is None else wanted)}
+        return {name: seen[name] for name in (wanted or seen) if wanted or name != POINTER}
 
     def _read(self, wanted: Sequence[str] | None, known: bool) -> None:
-        problem = self._borrower.refusal() or (None if known else self._no_root())
-        if problem is None:
+        try:
+            if not known:
+                self._require_root()
             found = self._read_borrowed([name for name in wanted or self._field_names() if self._has(name)])
-        else:
+        except Refusal:
             state = self._nested_state()
             if state is None:
-                raise TargetError(f"the processor cannot be borrowed for VMREAD: {problem}")
+                raise
             found = dict(state.fields)
         absent = [name for name in wanted or () if name not in found]
         if absent:
@@ -196,11 +202,15 @@ class ForeignTarget:
         self._seen.whole = self._seen.whole or wanted is None
 
     def _read_borrowed(self, names: Sequence[str]) -> dict[str, int]:
-        """Those of the fields that the processor has."""
-        rows = {row["name"]: row for row in _core.fields()}
+        """Those of the fields that the processor has, and POINTER if it is asked for."""
+        encodings = {row["name"]: row["encoding"] for row in _core.fields()}
+        plain = [name for name in names if name != POINTER]
         with self._borrower.borrowed() as loan:
-            values = loan.read_fields([rows[name]["encoding"] for name in names])
-        return {name: value for name, value in zip(names, values) if value is not None}
+            values = loan.read_fields([encodings[name] for name in plain])
+            found = dict(zip(plain, values))
+            if POINTER in names:
+                found[POINTER] = loan.read_pointer()
+        return {name: value for name, value in found.items() if value is not None}
 
     def _field_names(self) -> list[str]:
         """The fields that the processor has, by its capabilities."""
@@ -210,7 +220,7 @@ class ForeignTarget:
 
     def _has(self, field: str) -> bool:
         """VMREAD of a field that is not there would leave its error number in the VMCS."""
-        return self.kind != _QEMU_KVM or field in KVM_FIELDS
+        return self.kind != _QEMU_KVM or field in KVM_FIELDS or field == POINTER
 
     def _nested_state(self) -> NestedState | None:
         """What KVM holds of the VMCS; None where that cannot be had."""
@@ -258,9 +268,7 @@ class ForeignTarget:
         return self.fields([_core.field(field)["name"]])[field]
 
     def write_field(self, field: str, value: int) -> None:
-        problem = self._no_root()
-        if problem:
-            raise TargetError(f"the processor cannot be borrowed for VMWRITE: {problem}")
+        self._require_root()
         self.write_known(field, value)
 
     def write_known(self, field: str, value: int) -> None:

@@ -16,6 +16,8 @@ from .stub import Stub
 _CF, _ZF, _TF, _IF = 1 << 0, 1 << 6, 1 << 8, 1 << 9
 _CR0_PE, _CR4_VMXE, _EFER_LMA = 1 << 0, 1 << 13, 1 << 10
 
+_NO_VMCS = (1 << 64) - 1
+
 # How often in a row a step may do nothing. An instruction that KVM emulates leaves the report of its step
 # pending where the processor beneath is Bochs's; a breakpoint is reported before its instruction.
 _REPORTS = 3
@@ -27,8 +29,15 @@ _REGISTERS = {
 }  # fmt: skip
 
 
+class Refusal(TargetError):
+    """The processor may not be borrowed."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the processor cannot be borrowed: {why}")
+
+
 class Borrower:
-    """Borrows the processor behind `stub`. Raises TargetError, with the reason, where that is not safe."""
+    """Borrows the processor behind `stub`."""
 
     def __init__(self, stub: Stub) -> None:
         self._stub = stub
@@ -57,11 +66,11 @@ class Borrower:
 
     @contextmanager
     def borrowed(self) -> Iterator[Loan]:
-        """The processor where it stands, put back as it was in any case. Raises TargetError."""
+        """The processor where it stands, put back as it was in any case. Raises Refusal where it is not safe."""
         registers = self._stub.read_all()
         refusal = self.refusal(registers)
         if refusal:
-            raise TargetError(f"the processor cannot be borrowed for VMREAD: {refusal}")
+            raise Refusal(refusal)
         loan = Loan(self._stub, registers)
         try:
             yield loan
@@ -97,6 +106,20 @@ class Loan:
                 there = after[name] != encoding or self._is_there(encoding)
                 values.append(after[name] if there else None)
         return values
+
+    def read_pointer(self) -> int | None:
+        """VMPTRST: the physical address of the current VMCS, None if there is none.
+
+        It goes by the 8 bytes below the stack, which are put back.
+        """
+        place = self._registers["rsp"] - 8
+        before = self._stub.read_memory(place, 8)
+        try:
+            self._run([b"\x0f\xc7\x7c\x24\xf8"], {})  # VMPTRST [RSP - 8]
+            pointer = int.from_bytes(self._stub.read_memory(place, 8), "little")
+        finally:
+            self._stub.write_memory(place, before)
+        return None if pointer == _NO_VMCS else pointer
 
     def _is_there(self, encoding: int) -> bool:
         flags = self._run([_vmread("rax")], {"rax": encoding})["eflags"]
