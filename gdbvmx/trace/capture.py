@@ -190,8 +190,8 @@ def _record(session: Gdb, limits: Limits, progress: Progress, patience: float) -
     look = _LOOK
     while True:
         left = max(0, start + limits.seconds - time.monotonic())
-        # Where gdb stops at each event, an interrupt comes at a bad time, and a breakpoint where it stops gdb is
-        # taken for seen: there, the plugin stops by itself.
+        # Where gdb stops at each event, an interrupt is apt to come at a breakpoint, which gdb then takes for
+        # seen: there, the plugin stops by itself.
         session.command(f"set vmx-pause {ceil(min(left, look))}")
         session.resume()
         stopped = session.wait_for_stop(min(left, look))

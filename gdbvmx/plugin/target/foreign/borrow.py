@@ -66,7 +66,7 @@ class Borrower:
 
     @contextmanager
     def borrowed(self) -> Iterator[Loan]:
-        """The processor where it stands, put back as it was in any case. Raises Refusal where it is not safe."""
+        """The processor where it stands, put back as it was in any case. Raises Refusal if it is not safe."""
         registers = self._stub.read_all()
         refusal = self.refusal(registers)
         if refusal:
