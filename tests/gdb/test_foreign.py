@@ -47,6 +47,7 @@ def test_the_vmcs_read_by_borrowing_the_processor(gdb_on, minivisor, stub):
     before = state(foreign.machine)
     told = foreign("vmx vmcs -r")
     assert state(foreign.machine) == before
+    assert f"current VMCS {foreign.machine.core.vmx_info()['current']:#x}\n" in foreign("vmx info")
     names = {line.split()[1]: int(line.split()[2], 16) for line in told.splitlines()}
     held = {row["name"]: row["value"] for row in foreign.machine.core.vmcs()}
     assert names == {name: held[name] for name in held if stub == "stock" or name in KVM_FIELDS}

@@ -16,8 +16,9 @@ _MODES = {
 
 def info(state: Mapping[str, Any], style: Style) -> Iterator[str]:
     if "facts" in state:  # a target that is not gdbvmx's
+        width = max(8, *(len(name) for name, _ in state["facts"]))
         for name, text in state["facts"]:
-            yield f"{style.title(f'{name:<8}')} {text}"
+            yield f"{style.title(f'{name:<{width}}')} {text}"
         return
     memory = f"{state['memory'] >> 20} MiB"
     yield f"CPU {state['cpu']}, {memory} of RAM, {state['instructions']} instructions retired"

@@ -137,6 +137,9 @@ class Keeper:
         self._stub = StubPort(self._machine)
         self._booted = False
         self._busy: str | None = None
+        self._settled = asyncio.Event()
+        """No image is left of a client that has gone."""
+        self._settled.set()
         self._kept: asyncio.Server | None = None
         self._idle_since = 0.0
         self._passing: asyncio.Future[None] | None = None
@@ -194,6 +197,7 @@ class Keeper:
             self._kept = await asyncio.start_unix_server(self.serve, path)
 
     async def _run(self, client: Client, wanted: dict[str, Any]) -> None:
+        await client.unless_gone(self._settled.wait())
         if self._busy is not None:
             client.tell(error=f"the Bochs that was kept is busy with {self._busy}")
             return
@@ -212,6 +216,7 @@ class Keeper:
         finally:
             self._stub.close()
             self._busy = None
+            self._settled.set()
             self._idle_since = asyncio.get_running_loop().time()
             if not self._booted:
                 self.ended.set()  # half a boot is of no use to the next client
@@ -265,6 +270,7 @@ class Keeper:
                     client.tell(end=end.status, complaint=end.complaint)
                     return
         except Gone:
+            self._settled.clear()
             await self._quit(framing)
             raise
         finally:

@@ -248,6 +248,9 @@ class ForeignTarget:
             problem = self._borrower.refusal() or self._no_root()
             readable = f"not readable now: {problem}" if problem else "readable, by borrowing the processor"
             facts.append(("VMCS", readable))
+            if not problem:
+                current = self._read_borrowed([POINTER]).get(POINTER)
+                facts.append(("current VMCS", "none" if current is None else f"{current:#x}"))
         else:
             facts.append(("VMX", self.lack))
         return {"facts": facts}

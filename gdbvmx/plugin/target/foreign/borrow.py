@@ -8,10 +8,10 @@ would not step from there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from .. import TargetError
-from .stub import Stub
+from .stub import Stub, surely
 
 _CF, _ZF, _TF, _IF = 1 << 0, 1 << 6, 1 << 8, 1 << 9
 _CR0_PE, _CR4_VMXE, _EFER_LMA = 1 << 0, 1 << 13, 1 << 10
@@ -20,7 +20,7 @@ _NO_VMCS = (1 << 64) - 1
 
 # How often in a row a step may do nothing. An instruction that KVM emulates leaves the report of its step
 # pending where the processor beneath is Bochs's; a breakpoint is reported before its instruction.
-_REPORTS = 3
+_REPORTS = 8
 
 # The registers that values go through, with their numbers in the encoding. RSP may be needed by an exception.
 _REGISTERS = {
@@ -73,6 +73,7 @@ class Borrower:
             raise Refusal(refusal)
         loan = Loan(self._stub, registers)
         try:
+            loan.begin()
             yield loan
         finally:
             loan.end()
@@ -88,11 +89,15 @@ class Loan:
         self._rip = registers["rip"]
         long_mode = registers.get("efer", _EFER_LMA) & _EFER_LMA
         self._names = [name for name, number in _REGISTERS.items() if long_mode or number < 8]
-        self._code = self._overwritten = b""
+        self._code = b""
         self._places: Sequence[int] = ()
         """Where our instructions are, while the processor is on its way through them."""
+        self._overwritten: dict[int, bytes] = {}
         self._changed = {"eflags"}
         self._removed: list[int] = []
+
+    def begin(self) -> None:
+        """KVM does not step from a hardware breakpoint: it reports it again."""
         self._remove_breakpoint(self._rip)
 
     def read_fields(self, encodings: Sequence[int]) -> list[int | None]:
@@ -113,12 +118,9 @@ class Loan:
         It goes by the 8 bytes below the stack, which are put back.
         """
         place = self._registers["rsp"] - 8
-        before = self._stub.read_memory(place, 8)
-        try:
-            self._run([b"\x0f\xc7\x7c\x24\xf8"], {})  # VMPTRST [RSP - 8]
-            pointer = int.from_bytes(self._stub.read_memory(place, 8), "little")
-        finally:
-            self._stub.write_memory(place, before)
+        self._overwritten[place] = self._stub.read_memory(place, 8)
+        self._run([b"\x0f\xc7\x7c\x24\xf8"], {})  # VMPTRST [RSP - 8]
+        pointer = int.from_bytes(self._stub.read_memory(place, 8), "little")
         return None if pointer == _NO_VMCS else pointer
 
     def _is_there(self, encoding: int) -> bool:
@@ -159,28 +161,30 @@ class Loan:
 
     def end(self) -> None:
         """Puts everything back, also where an interrupt came while the processor was on its way."""
-        try:
-            self._leave()
-        finally:
-            if self._overwritten:
-                self._stub.write_memory(self._rip, self._overwritten)
-            for name in sorted(self._changed):
-                self._stub.write(name, self._registers[name])
+        with ExitStack() as back:  # the last comes first, and each comes whatever becomes of the others
             for address in self._removed:
-                self._stub.insert_breakpoint(address)
+                back.callback(surely, self._stub.insert_breakpoint, address)
+            for name in sorted(self._changed):
+                back.callback(surely, self._stub.write, name, self._registers[name])
+            for address, data in self._overwritten.items():
+                back.callback(surely, self._stub.write_memory, address, data)
+            back.callback(surely, self._leave)
 
     def _leave(self) -> None:
         """Steps on to where the processor was, should it be within our code."""
-        places, self._places = self._places, ()
-        rip = self._stub.read_all()["rip"] if places else self._rip
-        if rip in places[1:]:
-            self._step_along([*places[places.index(rip) :], self._rip])
+        if self._places:
+            rip = self._stub.read_all()["rip"]
+            if rip in self._places[1:]:
+                self._step_along([*self._places[self._places.index(rip) :], self._rip])
+            self._places = ()
 
     def _place(self, code: bytes) -> None:
         """Puts `code` at RIP."""
-        known = len(self._overwritten)
+        before = self._overwritten.get(self._rip, b"")
+        known = len(before)
         if len(code) > known:
-            self._overwritten += self._stub.read_memory(self._rip + known, len(code) - known)
+            more = self._stub.read_memory(self._rip + known, len(code) - known)
+            self._overwritten[self._rip] = before + more
         if code != self._code:
             self._stub.write_memory(self._rip, code)
             self._code = code
@@ -207,7 +211,6 @@ class Loan:
             at = places.index(rip)
 
     def _remove_breakpoint(self, address: int) -> None:
-        """KVM does not step from a hardware breakpoint: it reports it again."""
         if self._stub.remove_breakpoint(address):
             self._removed.append(address)
 

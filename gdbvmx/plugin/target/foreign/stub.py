@@ -155,7 +155,7 @@ class Stub:
         try:
             yield
         finally:
-            self.ask(b"Qqemu.PhyMemMode:0")
+            surely(self.ask, b"Qqemu.PhyMemMode:0")
 
     # Steps.
 
@@ -175,6 +175,15 @@ class Stub:
         answer = answer or self.ask(b"s")
         if answer[:3] not in (b"T05", b"S05"):
             raise TargetError(f"the target did not step; it answers {answer[:40].decode('ascii', 'replace')}")
+
+
+def surely(do: Callable[..., object], *arguments: object) -> None:
+    """Does what has to be done, and only then lets the user interrupt."""
+    try:
+        do(*arguments)
+    except KeyboardInterrupt:
+        do(*arguments)
+        raise
 
 
 def _unescaped(data: bytes) -> bytes:

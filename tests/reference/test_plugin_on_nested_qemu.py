@@ -1,0 +1,96 @@
+"""The plugin on a gdb that is attached to the nested QEMU, held against gdb on our own machine.
+
+Long: reading a whole VMCS of KVM's takes some hundred steps. `make reference` runs this.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from gdbvmx.trace.capture import Gdb
+
+from .conftest import INSIDE, PATIENCE, Attached, Command, Served
+
+pytestmark = [
+    pytest.mark.bochs,
+    pytest.mark.skipif(os.environ.get("GDBVMX_ORACLE") != "all", reason="long: make reference"),
+    pytest.mark.timeout(3600),
+]
+
+NESTED = (*INSIDE, "--keep")
+
+# What the two may differ in at an exit for OUT: fields that only these exits leave undefined (SDM 28.2).
+UNDEFINED = {"guest_linear_address", "exit_instruction_info"}
+
+# Mistakes that end in an entry failure and in each VMfail of an entry.
+MISTAKES = ("tr-type", "host-cr4", "missing-control")
+
+
+def run(gdb: Gdb) -> None:
+    gdb.resume()
+    assert gdb.wait_for_stop(PATIENCE) is not None
+
+
+def fields(gdb: Gdb) -> dict[str, str]:
+    """The value of each field of the VMCS."""
+    return {line.split()[1]: line.split()[2] for line in gdb.command("vmx vmcs -r").splitlines()}
+
+
+def rules(gdb: Gdb) -> list[str]:
+    return re.findall(r"^ *=> (\S+ .*)", gdb.command("vmx why"), re.MULTILINE)
+
+
+def test_it_tells_what_it_tells_on_our_machine(attached: Attached, minivisor: Path) -> None:
+    with attached(minivisor, "run") as ours, attached(minivisor, *NESTED) as theirs:
+        assert "QEMU with KVM" in theirs.command("vmx info")
+        for gdb in (ours, theirs):
+            gdb.command("vmx catch exit")
+            run(gdb)
+        current = re.compile(r"current VMCS +(\w+)")
+        found = [current.search(gdb.command("vmx info")) for gdb in (ours, theirs)]
+        assert found[0] and found[1] and found[0][1] == found[1][1]
+        last = [gdb.command("vmx exits").splitlines()[-1].split()[3:] for gdb in (ours, theirs)]
+        assert last[0] == last[1]
+        held, told = fields(ours), fields(theirs)
+        assert {name: told[name] for name in told.keys() & held.keys() - UNDEFINED} == {
+            name: held[name] for name in told.keys() & held.keys() - UNDEFINED
+        }
+        for command in (
+            "vmx check",
+            "vmx why",
+            "vmx ept 0x1000",
+            "vmx ept 0x3fffffff",
+            "vmx walk $rip",
+            "vmx bitmap msr",
+            "vmx bitmap io",
+        ):
+            assert theirs.command(command) == ours.command(command)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_breaks_the_same_rule(attached: Attached, brokenvisor: Path, mistake: str) -> None:
+    words = ("--append", f"mistake={mistake}")
+    found = []
+    for machine in (("run",), NESTED):
+        with attached(brokenvisor, *machine, *words) as gdb:
+            gdb.command("vmx catch fail")
+            run(gdb)
+            found.append(rules(gdb))
+    assert found[0]
+    assert found[0] == found[1]
+
+
+def test_the_traces_that_gdb_records_are_alike(
+    served: Served, command: Command, minivisor: Path, tmp_path: Path
+) -> None:
+    for name, machine in (("ours", ("run",)), ("qemu", NESTED)):
+        with served(*machine, minivisor) as address:
+            words = ("--target", address, "--image", minivisor, "--output", tmp_path / name)
+            recorded = command("trace", "record", *words)
+        assert "recording ended: exited" in recorded.stderr, recorded.stderr
+    compared = command("trace", "diff", tmp_path / "ours", tmp_path / "qemu")
+    assert compared.returncode == 0, compared.stdout
