@@ -3,7 +3,8 @@
 use super::int::Int;
 use super::segment::{ES, SS};
 use super::{flags, Cpu, Done, Stop, RSP};
-use crate::mmu::paging::{self, Access};
+use crate::mmu::paging::{self, Access, Kind};
+use crate::mmu::sub_page::SUB_PAGE;
 use crate::mmu::tlb::{Entry, Privilege, PAGE, PAGE_MASK};
 use crate::platform::Bus;
 use crate::vmx::apic::page::{self, Use};
@@ -364,11 +365,23 @@ impl Cpu {
         if virtual_apic {
             first = page::redirect(self, first, bytes, usage)?;
         }
+        let sub_pages = access.kind == Kind::Write && self.vmx.has_sub_pages();
+        if sub_pages {
+            self.check_sub_pages(bus, linear, bytes.min(room), access)?;
+        }
         let mut second = 0;
         if bytes > room {
             second = paging::translate(self, bus, linear.wrapping_add(room) & self.linear_mask, access)?;
             if self.vmx.apic.is_access_page(second) {
                 return Err(page::crossed_into(self, second, bytes, usage));
+            }
+            if sub_pages {
+                self.check_sub_pages(
+                    bus,
+                    linear.wrapping_add(room) & self.linear_mask,
+                    bytes - room,
+                    access,
+                )?;
             }
         }
         Ok(Span {
@@ -377,6 +390,17 @@ impl Cpu {
             room,
             virtual_apic,
         })
+    }
+
+    /// A write needs the permission of every sub-page that it touches; that of the first is known (SDM vol. 3, 29.3.4.2).
+    #[cold]
+    fn check_sub_pages(&mut self, bus: &mut Bus, linear: u64, bytes: u64, access: Access) -> Done {
+        let mut next = (linear | (SUB_PAGE - 1)).wrapping_add(1);
+        while next.wrapping_sub(linear) < bytes {
+            paging::translate(self, bus, next, access)?;
+            next += SUB_PAGE;
+        }
+        Ok(())
     }
 
     /// Devices, code pages and watched pages are only touched by an instruction that runs as a block of its own.

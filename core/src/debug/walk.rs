@@ -195,16 +195,34 @@ impl Machine {
             return walk;
         };
         let result = ept::walk(&control, &mut tables, address, wanted);
-        walk.steps = tables.steps.iter().map(ept_step).collect();
+        // After the EPT PTE come the tables of sub-page permissions.
+        let pages = tables.steps.iter().position(|step| step.level == 1);
+        let (pages, vectors) = tables
+            .steps
+            .split_at(pages.map_or(tables.steps.len(), |at| at + 1));
+        walk.steps = pages
+            .iter()
+            .map(ept_step)
+            .chain(vectors.iter().map(|step| sub_page_step(step, address)))
+            .collect();
         let (by, fault) = match result {
             Ok(page) => {
                 walk.physical = Some(page.physical);
                 return walk;
             }
-            Err(ept::Failure::Violation { rights, by, .. }) => {
+            Err(ept::Failure::Violation {
+                rights, by, vector, ..
+            }) => {
                 let text = format!("EPT violation: the tables allow {}", ept_rights(rights));
-                (Some((by, "denies it")), text)
+                (Some((vector.unwrap_or(by), "denies it")), text)
             }
+            Err(ept::Failure::SubPage { by, miss: true }) => {
+                (Some((by, "is not valid")), "SPP miss".to_string())
+            }
+            Err(ept::Failure::SubPage { by, miss: false }) => (
+                Some((by, "is misconfigured (SDM vol. 3, 29.3.4.2)")),
+                "SPP misconfiguration".to_string(),
+            ),
             Err(ept::Failure::Misconfiguration { by }) => (
                 Some((by, "is misconfigured (SDM vol. 3, 29.3.3.1)")),
                 "EPT misconfiguration".to_string(),
@@ -322,6 +340,30 @@ fn ept_step(step: &Step) -> WalkStep {
             rights
         } else {
             "not present".to_string()
+        },
+        note: String::new(),
+    }
+}
+
+/// An entry of the tables of sub-page permissions, on the way to a write at guest-physical `address`.
+fn sub_page_step(step: &Step, address: u64) -> WalkStep {
+    let vector = step.level == 1;
+    let sub_page = address >> 7 & 31;
+    let set = step.entry >> if vector { 2 * sub_page } else { 0 } & 1 != 0;
+    WalkStep {
+        table: if vector {
+            "SPP vector".to_string()
+        } else {
+            format!("SPPL{}E", step.level)
+        },
+        address: step.address,
+        entry: step.entry,
+        maps: (!vector && set).then_some(step.entry & ADDRESS),
+        rights: match (vector, set) {
+            (true, true) => format!("sub-page {sub_page} may be written"),
+            (true, false) => format!("sub-page {sub_page} may not be written"),
+            (false, true) => "valid".to_string(),
+            (false, false) => "not valid".to_string(),
         },
         note: String::new(),
     }

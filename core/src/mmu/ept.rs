@@ -2,6 +2,7 @@
 //! sets accessed and dirty flags and exits, and the debugger, which changes nothing and wants to see every level.
 
 use super::paging::{Access, Kind, Leaf, Step, Tables};
+use super::sub_page::{self, Permission};
 use crate::cpu::bits::CR0_PE;
 use crate::cpu::exception::vector;
 use crate::cpu::{Cpu, Stop};
@@ -41,6 +42,9 @@ const EXECUTE_DISABLE_ADDRESS: u64 = 1 << 11;
 const NMI_UNBLOCKING: u64 = 1 << 12;
 const SHADOW_STACK_ACCESS: u64 = 1 << 13;
 
+/// Of the exit qualification of an SPP-related event: a miss, not a misconfiguration.
+const SUB_PAGE_MISS: u64 = 1 << 11;
+
 /// Whether VM entry takes `pointer` as an EPT pointer (SDM vol. 3, 27.2.1.1). `width` is that of physical addresses.
 pub fn pointer_is_valid(capabilities: &Capabilities, width: u32, pointer: u64) -> bool {
     let has = |bit| capabilities.ept_vpid() & bit != 0;
@@ -72,17 +76,22 @@ pub struct Control {
     pub pages_1g: bool,
     /// Mode-based execute control.
     pub mode_based: bool,
+    /// The sub-page-permission-table pointer, where sub-page write permissions apply.
+    pub sub_pages: Option<u64>,
 }
 
 impl Control {
     pub fn new(pointer: u64, cpu: &Cpu) -> Control {
         let offered = cpu.profile.capabilities().ept_vpid();
+        let has = |bit| cpu.vmx.controls.secondary & bit != 0;
         Control {
             pointer,
             maxphyaddr: cpu.maxphyaddr(),
             execute_only: offered & ept_vpid::EXECUTE_ONLY != 0,
             pages_1g: offered & ept_vpid::PAGES_1G != 0,
-            mode_based: cpu.vmx.controls.secondary & secondary::MODE_BASED_EXECUTE_CONTROL_FOR_EPT != 0,
+            mode_based: has(secondary::MODE_BASED_EXECUTE_CONTROL_FOR_EPT),
+            sub_pages: has(secondary::SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT)
+                .then(|| cpu.vmx.get(field::SUB_PAGE_PERMISSION_TABLE_POINTER)),
         }
     }
 
@@ -137,14 +146,20 @@ pub struct Page {
 #[derive(Clone, Copy, Debug)]
 pub enum Failure<E> {
     /// `rights`: what all entries together allow. `by` is the first entry that denies the access; `last` is where the walk
-    /// ended, at the page or at what is not present.
+    /// ended, at the page or at what is not present; `vector` the sub-page permissions that deny a write too.
     Violation {
         rights: u64,
         by: Step,
         last: Step,
+        vector: Option<Step>,
     },
     Misconfiguration {
         by: Step,
+    },
+    /// The tables of sub-page permissions have no vector for the page, or an entry that is malformed.
+    SubPage {
+        by: Step,
+        miss: bool,
     },
     Tables(E),
 }
@@ -177,6 +192,7 @@ pub fn walk<T: Tables>(
                 rights: 0,
                 by: step,
                 last: step,
+                vector: None,
             });
         }
         let large = entry & LARGE != 0 && (level == 2 || level == 3 && control.pages_1g);
@@ -197,8 +213,7 @@ pub fn walk<T: Tables>(
             continue;
         }
         if let Some(by) = denied {
-            let last = step;
-            return Err(Failure::Violation { rights, by, last });
+            permitted(control, tables, address, wanted, rights, by, step)?;
         }
         let mut dirty = true;
         if control.accessed_dirty() {
@@ -220,6 +235,46 @@ pub fn walk<T: Tables>(
             dirty,
         });
     }
+}
+
+/// Whether sub-page permissions let a write pass that an entry, `by`, denies. `last`: the entry that maps the page.
+#[cold]
+fn permitted<T: Tables>(
+    control: &Control,
+    tables: &mut T,
+    address: u64,
+    wanted: u64,
+    rights: u64,
+    by: Step,
+    last: Step,
+) -> Result<(), Failure<T::Error>> {
+    let mut violation = Failure::Violation {
+        rights,
+        by,
+        last,
+        vector: None,
+    };
+    let eligible = last.level == 1 && last.entry & sub_page::ELIGIBLE != 0 && wanted & !rights == WRITE;
+    let Some(pointer) = control.sub_pages.filter(|_| eligible) else {
+        return Err(violation);
+    };
+    let (permission, step) =
+        sub_page::permission(tables, pointer, control.maxphyaddr, address).map_err(Failure::Tables)?;
+    match permission {
+        Permission::Allowed => return Ok(()),
+        Permission::Denied => {
+            if let Failure::Violation { vector, .. } = &mut violation {
+                *vector = Some(step);
+            }
+        }
+        Permission::Miss | Permission::Misconfigured => {
+            violation = Failure::SubPage {
+                by: step,
+                miss: permission == Permission::Miss,
+            }
+        }
+    }
+    Err(violation)
 }
 
 /// A guest-physical page translated, and what the translation allows without a further look.
@@ -275,12 +330,25 @@ fn run(
     wanted: u64,
     purpose: Purpose,
 ) -> Result<Page, Stop> {
-    let control = Control::new(pointer, cpu);
+    let mut control = Control::new(pointer, cpu);
+    if !matches!(purpose, Purpose::Final { .. }) {
+        // Never for guest paging structures (29.3.4.1).
+        control.sub_pages = None;
+    }
     match walk(&control, &mut Physical { cpu, bus }, address, wanted) {
         Ok(page) => Ok(page),
         Err(Failure::Tables(stop)) => Err(stop),
-        Err(Failure::Violation { rights, by, last }) => {
-            let stop = violation(cpu, address, wanted, rights, by, purpose);
+        Err(Failure::Violation {
+            rights,
+            by,
+            last,
+            vector,
+        }) => {
+            let stop = violation(cpu, address, wanted, rights, purpose);
+            cpu.vmx.exit.cause = match vector {
+                None => cause(by),
+                Some(vector) => sub_page_cause(vector),
+            };
             Err(virtualization_exception(cpu, bus, last.entry).unwrap_or(stop))
         }
         Err(Failure::Misconfiguration { by }) => {
@@ -293,6 +361,37 @@ fn run(
             };
             Err(Stop::Exit)
         }
+        Err(Failure::SubPage { by, miss }) => {
+            let Purpose::Final { linear, .. } = purpose else {
+                return Err(Stop::Exit);
+            };
+            cpu.vmx.exit = Exit {
+                reason: reason::SPP_RELATED_EVENT as u32,
+                qualification: if miss { SUB_PAGE_MISS } else { 0 } | nmi_unblocking(cpu),
+                guest_linear: linear,
+                guest_physical: address,
+                rf: SavedRf::of_access(cpu.vmx.vectoring.as_ref()),
+                cause: sub_page_cause(by),
+                ..Exit::default()
+            };
+            Err(Stop::Exit)
+        }
+    }
+}
+
+fn sub_page_cause(by: Step) -> Cause {
+    Cause::SubPage {
+        level: by.level,
+        address: by.address,
+        entry: by.entry,
+    }
+}
+
+fn nmi_unblocking(cpu: &Cpu) -> u64 {
+    if cpu.vmx.iret_unblocked && cpu.vmx.vectoring.is_none() {
+        NMI_UNBLOCKING
+    } else {
+        0
     }
 }
 
@@ -305,8 +404,9 @@ fn cause(by: Step) -> Cause {
 }
 
 #[cold]
-fn violation(cpu: &mut Cpu, address: u64, wanted: u64, rights: u64, by: Step, purpose: Purpose) -> Stop {
-    let mut qualification = wanted & (READ | WRITE) | (rights & (READ | WRITE | EXECUTE)) << 3;
+fn violation(cpu: &mut Cpu, address: u64, wanted: u64, rights: u64, purpose: Purpose) -> Stop {
+    let mut qualification =
+        wanted & (READ | WRITE) | (rights & (READ | WRITE | EXECUTE)) << 3 | nmi_unblocking(cpu);
     if wanted & (EXECUTE | USER_EXECUTE) != 0 {
         qualification |= FETCH;
     }
@@ -338,16 +438,12 @@ fn violation(cpu: &mut Cpu, address: u64, wanted: u64, rights: u64, by: Step, pu
         }
         Purpose::Physical => {}
     }
-    if cpu.vmx.iret_unblocked && cpu.vmx.vectoring.is_none() {
-        qualification |= NMI_UNBLOCKING;
-    }
     cpu.vmx.exit = Exit {
         reason: reason::EPT_VIOLATION as u32,
         qualification,
         guest_linear,
         guest_physical: address,
         rf: SavedRf::of_access(cpu.vmx.vectoring.as_ref()),
-        cause: cause(by),
         ..Exit::default()
     };
     Stop::Exit

@@ -2,4 +2,5 @@
 
 pub mod ept;
 pub mod paging;
+pub mod sub_page;
 pub mod tlb;

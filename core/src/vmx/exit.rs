@@ -105,11 +105,17 @@ fn time_left(cpu: &Cpu, bus: &Bus) -> Option<u64> {
 }
 
 fn has_linear(exit: &Exit) -> bool {
-    exit.reason == reason::EPT_VIOLATION as u32 || exit.guest_linear != 0
+    [reason::EPT_VIOLATION, reason::SPP_RELATED_EVENT].contains(&(exit.reason as u16))
+        || exit.guest_linear != 0
 }
 
 fn has_physical(exit: &Exit) -> bool {
-    [reason::EPT_VIOLATION, reason::EPT_MISCONFIGURATION].contains(&(exit.reason as u16))
+    [
+        reason::EPT_VIOLATION,
+        reason::EPT_MISCONFIGURATION,
+        reason::SPP_RELATED_EVENT,
+    ]
+    .contains(&(exit.reason as u16))
         || exit.guest_physical != 0
 }
 

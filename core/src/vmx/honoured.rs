@@ -60,6 +60,7 @@ pub const fn controls(word: Word) -> u64 {
                 | secondary::ENABLE_PML
                 | secondary::VMCS_SHADOWING
                 | secondary::MODE_BASED_EXECUTE_CONTROL_FOR_EPT
+                | secondary::SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT
                 | secondary::ENABLE_XSAVES
                 | secondary::EPT_VIOLATION_VE
                 | secondary::USE_TSC_SCALING

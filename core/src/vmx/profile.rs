@@ -618,14 +618,14 @@ mod tests {
     fn a_profile_that_offers_more_says_what() {
         let mut profile = Profile::default();
         profile
-            .set_msr(msr::PROCBASED_CTLS2, 0x0080_0002_0000_0000)
+            .set_msr(msr::PROCBASED_CTLS2, 0x0000_8002_0000_0000)
             .unwrap();
         profile.set_msr(msr::EPT_VPID_CAP, 1 << 23).unwrap();
         profile.set_cpuid(1, 0, Register::Ecx, 1 << 6);
         let warnings = profile.unhonoured();
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(
-            warnings[0].contains("sub-page write permissions") && warnings[0].contains("0x48b"),
+            warnings[0].contains("ENCLS exiting") && warnings[0].contains("0x48b"),
             "{}",
             warnings[0]
         );

@@ -167,6 +167,12 @@ impl VmxState {
         self.guest && self.controls.primary & primary::MONITOR_TRAP_FLAG != 0
     }
 
+    /// Whether the guest that runs has sub-page write permissions.
+    #[inline]
+    pub fn has_sub_pages(&self) -> bool {
+        self.guest && self.controls.secondary & secondary::SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT != 0
+    }
+
     /// Removes and gives the active VMCS at `address`.
     pub fn deactivate(&mut self, address: u64) -> Option<Vmcs> {
         let at = self.active.iter().position(|vmcs| vmcs.address == address)?;

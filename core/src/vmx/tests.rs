@@ -2,6 +2,7 @@
 
 mod causes;
 mod ept;
+mod sub_pages;
 
 use std::sync::Arc;
 

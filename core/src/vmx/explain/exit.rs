@@ -65,6 +65,10 @@ fn fields_of(cause: &Cause) -> &'static [Field] {
             field::PAGE_FAULT_ERROR_CODE_MATCH,
         ],
         Cause::Ept { .. } => &[field::EPT_POINTER, field::GUEST_PHYSICAL_ADDRESS],
+        Cause::SubPage { .. } => &[
+            field::SUB_PAGE_PERMISSION_TABLE_POINTER,
+            field::GUEST_PHYSICAL_ADDRESS,
+        ],
         Cause::VmcsBitmap { write, .. } => match write {
             false => &[field::VMREAD_BITMAP],
             true => &[field::VMWRITE_BITMAP],
@@ -143,6 +147,11 @@ fn cause_words(exit: &Exit) -> Vec<String> {
             address,
             entry,
         } => return vec![ept_words(exit, level, address, entry)],
+        Cause::SubPage {
+            level,
+            address,
+            entry,
+        } => sub_page_words(exit, level, address, entry),
         Cause::XssBitmap { bits } => format!(
             "The guest asked for state components {bits:#x}, which IA32_XSS enables and the XSS-exiting bitmap has."
         ),
@@ -224,4 +233,30 @@ fn ept_words(exit: &Exit, level: u8, address: u64, entry: u64) -> String {
         "For guest-physical address {:#x} {place}, which does not allow to {denied}.",
         exit.guest_physical
     )
+}
+
+/// Writes to a page whose EPT PTE has bit 61.
+fn sub_page_words(exit: &Exit, level: u8, address: u64, entry: u64) -> String {
+    let (place, sub_page) = (exit.guest_physical, exit.guest_physical >> 7 & 31);
+    let start = format!(
+        "EPT does not let guest-physical address {place:#x} be written, bit 61 of its EPT PTE leaves that to the \
+         sub-page permissions, and "
+    );
+    if exit.reason == reason::EPT_VIOLATION as u32 {
+        return format!(
+            "{start}bit {} of their vector {entry:#x} at {address:#x}, which stands for sub-page {sub_page}, is 0.",
+            2 * sub_page
+        );
+    }
+    let table = if level == 1 {
+        "the vector".to_string()
+    } else {
+        format!("the SPPL{level} entry")
+    };
+    let wrong = match (level, entry & 1) {
+        (1, _) => "of which an odd bit, all reserved, is 1",
+        (_, 0) => "whose valid bit (0) is 0: an SPP miss",
+        _ => "of which a reserved bit (11:1, or beyond the physical-address width) is 1",
+    };
+    format!("{start}{table} at {address:#x} is {entry:#x}, {wrong}.")
 }
