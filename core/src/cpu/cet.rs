@@ -47,11 +47,14 @@ pub struct Cet {
 pub struct Enforcement {
     pub shadow_stack: bool,
     pub branch_tracking: bool,
+    /// Every locked access is looked at: a guest runs under "VMM bus-lock detection".
+    pub bus_locks: bool,
 }
 
 impl Enforcement {
-    fn of(control: u64) -> Enforcement {
+    fn of(control: u64, bus_locks: bool) -> Enforcement {
         Enforcement {
+            bus_locks,
             shadow_stack: control & SH_STK_EN != 0,
             branch_tracking: control & ENDBR_EN != 0,
         }
@@ -80,12 +83,12 @@ impl Cpu {
 
     /// What decoding goes by. In virtual-8086 mode nothing is enforced: what is chosen for CPL 3 looks at that itself.
     pub fn enforcement(&self) -> Enforcement {
-        Enforcement::of(self.cet_control(self.cpl))
+        Enforcement::of(self.cet_control(self.cpl), self.vmx.detects_bus_locks())
     }
 
     /// The same for user and supervisor: code is cached by it.
     pub fn enforcements(&self) -> [Enforcement; 2] {
-        [3, 0].map(|cpl| Enforcement::of(self.cet_control(cpl)))
+        [3, 0].map(|cpl| Enforcement::of(self.cet_control(cpl), self.vmx.detects_bus_locks()))
     }
 
     /// Whether programs of a privilege level have a shadow stack, virtual-8086 mode apart.

@@ -10,7 +10,7 @@ use iced_x86::{
 use super::cet::Enforcement;
 use super::insn::{flag, Handler, Insn, HIGH_BYTE};
 use super::offered::Offered;
-use super::{exec, fast, segment, CodeSize, BLOCK_RIP, ZERO};
+use super::{bus_lock, exec, fast, segment, CodeSize, BLOCK_RIP, ZERO};
 
 /// What an operand is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,7 +234,8 @@ fn translate(
         || operands
             .iter()
             .any(|operand| matches!(operand, Operand::Control | Operand::Debug));
-    let alone = special || matches!(flow, Flow::Alone | Flow::AloneBranch);
+    let locked = enforcement.bus_locks && bus_lock::is_locked(raw);
+    let alone = special || locked || matches!(flow, Flow::Alone | Flow::AloneBranch);
     let branches = matches!(flow, Flow::Branch | Flow::AloneBranch);
 
     let mut flags = 0;

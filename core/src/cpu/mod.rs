@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod block;
+pub mod bus_lock;
 pub mod cet;
 pub mod control;
 pub mod cpuid;

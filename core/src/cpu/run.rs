@@ -218,6 +218,10 @@ fn step(cpu: &mut Cpu, bus: &mut Bus, code: &CodeCache, id: BlockId) {
     let pending = cpu.pending_debug;
     cpu.regs[BLOCK_RIP] = cpu.rip;
     cpu.no_trap = false;
+    let locked = match cpu.vmx.detects_bus_locks() {
+        true => cpu.locked_access(&insn),
+        false => None,
+    };
     let done = alone(cpu, bus, &insn);
     if matches!(done, Err(Stop::Fault | Stop::Exit | Stop::World)) {
         // Data breakpoints are traps: an instruction that faults makes none.
@@ -225,6 +229,9 @@ fn step(cpu: &mut Cpu, bus: &mut Bus, code: &CodeCache, id: BlockId) {
             cpu.pending_debug = pending;
         }
         return finish(cpu, bus, &insn, done);
+    }
+    if let Some(locked) = locked {
+        cpu.vmx.bus_lock = cpu.bus_lock(bus, locked).map(|why| (locked, why));
     }
     // STI and a load of SS hold interrupts back for one instruction only, and RF instruction breakpoints.
     if cpu.shadow == shadow {
@@ -311,6 +318,7 @@ enum Ready {
 fn between_instructions(cpu: &mut Cpu, bus: &mut Bus, mask_interrupts: bool) -> Result<Ready, Stop> {
     if cpu.vmx.guest {
         vmx::apic::complete(cpu, bus)?;
+        vmx::boundary::bus_lock(cpu)?;
     }
     if take_signals(cpu, bus)? {
         return Ok(Ready::Again);

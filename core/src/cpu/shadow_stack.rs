@@ -124,16 +124,23 @@ impl Cpu {
                 self.check_shadow_reach(long)?;
             }
             let top = target.unwrap_or(old);
+            if let Some(token) = target {
+                self.shadow_store(bus, token, 8, token | BUSY, Privilege::Supervisor)?;
+            }
             self.cet.ssp = if leaves_user {
                 top
             } else {
                 let selector = self.seg[super::segment::CS].selector as u64;
                 let linear = return_ip.wrapping_add(self.window[super::segment::CS].base) & self.linear_mask;
-                self.push_frame(bus, top, privilege(to), [selector, linear, old])?
+                // A fault or a VM exit from here on leaves the stack prematurely busy (SDM vol. 1, 17.2.3).
+                self.vmx.token_acquired = target.is_some();
+                let pushed = self.push_frame(bus, top, privilege(to), [selector, linear, old]);
+                if !matches!(pushed, Err(Stop::Fault)) {
+                    let acquired = std::mem::take(&mut self.vmx.token_acquired);
+                    self.vmx.exit.busy_shadow_stack = acquired && pushed.is_err();
+                }
+                pushed?
             };
-            if let Some(token) = target {
-                self.shadow_store(bus, token, 8, token | BUSY, Privilege::Supervisor)?;
-            }
         }
         if from_user {
             self.cet.pl_ssp[3] = self.adjusted(old);

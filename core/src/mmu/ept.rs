@@ -335,7 +335,11 @@ fn run(
         // Never for guest paging structures (29.3.4.1).
         control.sub_pages = None;
     }
-    match walk(&control, &mut Physical { cpu, bus }, address, wanted) {
+    let linear = match purpose {
+        Purpose::Final { linear, .. } | Purpose::Table { linear } => linear,
+        Purpose::Physical => 0,
+    };
+    let result = match walk(&control, &mut Physical { cpu, bus }, address, wanted) {
         Ok(page) => Ok(page),
         Err(Failure::Tables(stop)) => Err(stop),
         Err(Failure::Violation {
@@ -362,9 +366,6 @@ fn run(
             Err(Stop::Exit)
         }
         Err(Failure::SubPage { by, miss }) => {
-            let Purpose::Final { linear, .. } = purpose else {
-                return Err(Stop::Exit);
-            };
             cpu.vmx.exit = Exit {
                 reason: reason::SPP_RELATED_EVENT as u32,
                 qualification: if miss { SUB_PAGE_MISS } else { 0 } | nmi_unblocking(cpu),
@@ -376,7 +377,11 @@ fn run(
             };
             Err(Stop::Exit)
         }
+    };
+    if cpu.vmx.token_acquired && matches!(result, Err(Stop::Exit)) {
+        cpu.vmx.exit.guest_linear = linear;
     }
+    result
 }
 
 fn sub_page_cause(by: Step) -> Cause {
@@ -456,6 +461,7 @@ fn virtualization_exception(cpu: &mut Cpu, bus: &mut Bus, last: u64) -> Option<S
     let convertible = cpu.vmx.controls.secondary & secondary::EPT_VIOLATION_VE != 0
         && cpu.cr0 & CR0_PE != 0
         && cpu.vmx.vectoring.is_none()
+        && !cpu.vmx.token_acquired
         && last & SUPPRESS_VE == 0;
     if !convertible {
         return None;

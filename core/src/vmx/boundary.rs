@@ -22,6 +22,17 @@ pub(super) fn asynchronous(cpu: &mut Cpu, reason: u16, cause: Cause) -> Stop {
     Stop::Exit
 }
 
+/// The last instruction has asserted a bus lock: comes before SMIs and INIT (SDM vol. 3, 26.2).
+pub fn bus_lock(cpu: &mut Cpu) -> Done {
+    match cpu.vmx.bus_lock {
+        None => Ok(()),
+        Some((locked, why)) => {
+            let cause = Cause::BusLock { locked, why };
+            Err(asynchronous(cpu, reason::BUS_LOCK, cause))
+        }
+    }
+}
+
 /// What comes before debug traps: the exits that a debugger forces, and the monitor trap flag.
 pub fn trap(cpu: &mut Cpu, bus: &mut Bus) -> Done {
     cpu.vmx.iret_unblocked = false;

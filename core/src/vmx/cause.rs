@@ -3,6 +3,7 @@
 use super::apic::emulation::Unfinished;
 use super::apic::page::Refusal;
 use super::controls::Word;
+use crate::cpu::bus_lock::{Locked, Why};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cause {
@@ -73,6 +74,8 @@ pub enum Cause {
         threshold: u8,
         at_entry: bool,
     },
+    /// A locked access asserted a bus lock.
+    BusLock { locked: Locked, why: Why },
     /// The VMX-preemption timer counted down to 0.
     Timer,
     /// An event that is not blocked, and that no control is asked about.

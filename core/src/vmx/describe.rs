@@ -337,7 +337,8 @@ fn exit_reason(value: u64) -> Vec<String> {
         (reasons::ENTRY_FAILURE, "VM-entry failure"),
         (reasons::PENDING_MTF, "pending MTF VM exit"),
         (reasons::ENCLAVE_MODE, "from enclave mode"),
-        (reasons::BUS_LOCK_PREEMPTED, "bus lock preempted"),
+        (reasons::BUS_LOCK, "bus lock asserted"),
+        (reasons::BUSY_SHADOW_STACK, "shadow stack prematurely busy"),
     ];
     words.extend(
         flags

@@ -145,6 +145,7 @@ fn begin(cpu: &mut Cpu) {
     cpu.vmx.guest = true;
     cpu.vmx.mtf_pending = false;
     cpu.vmx.iret_unblocked = false;
+    cpu.vmx.bus_lock = None;
     cpu.vmx.pauses = None;
 }
 

@@ -1,10 +1,10 @@
 //! VM exits, and the end of VM entries that fail after their first checks (SDM vol. 3, chapter 28 and 27.8).
 
 use super::apic;
-use super::controls::{exit, pin};
+use super::controls::{exit, pin, secondary_exit};
 use super::errors::abort;
 use super::fields::field;
-use super::reasons::{reason, ENTRY_FAILURE};
+use super::reasons::{reason, BUSY_SHADOW_STACK, BUS_LOCK, ENTRY_FAILURE};
 use super::record::{Outcome, Recorded};
 use super::rules::{MsrListUse, Rule};
 use super::state::Exit;
@@ -50,11 +50,12 @@ pub fn take(cpu: &mut Cpu, bus: &mut Bus) {
     let rip = cpu.rip;
     let was_long = cpu.efer & EFER_LMA != 0;
     let timer = time_left(cpu, bus);
+    let flags = reason_flags(cpu, &exit);
     let Some(vmcs) = cpu.vmx.current_mut() else {
         return;
     };
     let address = vmcs.address;
-    record_information(vmcs, &exit, vectoring.as_ref());
+    record_information(vmcs, &exit, flags, vectoring.as_ref());
     guest_state::save(cpu, &controls, exit.rf, timer);
     cpu.vmx.freeze_guest(address, &cpu.regs);
     cpu.vmx.record.exited(exit, rip, bus.clock);
@@ -94,6 +95,14 @@ pub fn take(cpu: &mut Cpu, bus: &mut Bus) {
     to_host(cpu, bus);
 }
 
+/// The bits of the exit-reason field above the basic reason (SDM vol. 3, 28.2.1).
+fn reason_flags(cpu: &Cpu, exit: &Exit) -> u64 {
+    let busy = exit.busy_shadow_stack
+        && cpu.vmx.controls.secondary_exit & secondary_exit::PREMATURELY_BUSY_SHADOW_STACK != 0;
+    let flag = |on, bit| if on { bit } else { 0 };
+    flag(busy, BUSY_SHADOW_STACK) | flag(cpu.vmx.bus_lock.is_some(), BUS_LOCK)
+}
+
 /// What is left of the VMX-preemption timer, where an exit saves it.
 fn time_left(cpu: &Cpu, bus: &Bus) -> Option<u64> {
     let deadline = cpu.vmx.timer?;
@@ -121,8 +130,8 @@ fn has_physical(exit: &Exit) -> bool {
 
 /// The VM-exit information fields (SDM vol. 3, 28.2). What does not apply to a reason keeps its value, but for
 /// qualification and the two words with a valid bit.
-fn record_information(vmcs: &mut Vmcs, exit: &Exit, vectoring: Option<&Delivered>) {
-    vmcs.set(field::EXIT_REASON, exit.reason as u64);
+fn record_information(vmcs: &mut Vmcs, exit: &Exit, flags: u64, vectoring: Option<&Delivered>) {
+    vmcs.set(field::EXIT_REASON, exit.reason as u64 | flags);
     vmcs.set(field::EXIT_QUALIFICATION, exit.qualification);
     if has_linear(exit) {
         vmcs.set(field::GUEST_LINEAR_ADDRESS, exit.guest_linear);
@@ -185,6 +194,7 @@ fn leave(cpu: &mut Cpu) {
     vmx.timer = None;
     vmx.mtf_pending = false;
     vmx.iret_unblocked = false;
+    vmx.bus_lock = None;
     vmx.vectoring = None;
 }
 

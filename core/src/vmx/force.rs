@@ -105,6 +105,7 @@ fn exit(reason: u32, wanted: &Forced, rip: u64, length: u32) -> Exit {
         interruption_error_code: wanted.interruption_error_code.unwrap_or(0),
         rf: SavedRf::Keep,
         cause: Cause::Forced,
+        ..Exit::default()
     }
 }
 

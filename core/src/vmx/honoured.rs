@@ -4,7 +4,7 @@
 //! built-in profiles are computed from them, and the warnings about profiles made from other machines too.
 
 use super::capability::{basic, ept_vpid, misc};
-use super::controls::{entry, exit, pin, primary, secondary, tertiary, vm_function, Word};
+use super::controls::{entry, exit, pin, primary, secondary, secondary_exit, tertiary, vm_function, Word};
 use super::cpuid_features::{feature, Feature};
 
 /// The control bits of a word that the core honours.
@@ -64,6 +64,7 @@ pub const fn controls(word: Word) -> u64 {
                 | secondary::ENABLE_XSAVES
                 | secondary::EPT_VIOLATION_VE
                 | secondary::USE_TSC_SCALING
+                | secondary::BUS_LOCK_DETECTION
                 | secondary::INSTRUCTION_TIMEOUT
         }
         Word::Exit => {
@@ -77,6 +78,7 @@ pub const fn controls(word: Word) -> u64 {
                 | exit::SAVE_PREEMPTION_TIMER_VALUE
                 | exit::LOAD_PKRS
                 | exit::LOAD_CET_STATE
+                | exit::ACTIVATE_SECONDARY_CONTROLS
         }
         Word::Entry => {
             entry::LOAD_DEBUG_CONTROLS
@@ -88,15 +90,124 @@ pub const fn controls(word: Word) -> u64 {
         }
         Word::VmFunction => vm_function::EPTP_SWITCHING,
         Word::Tertiary => tertiary::IPI_VIRTUALIZATION,
-        Word::SecondaryExit => 0,
+        Word::SecondaryExit => secondary_exit::PREMATURELY_BUSY_SHADOW_STACK,
     }
 }
 
-/// The yes-or-no bits of IA32_VMX_BASIC.
-pub const BASIC: u64 = basic::INS_OUTS_INFORMATION | basic::TRUE_CONTROLS;
+/// Controls that the core does not honour.
+pub struct LeftOut {
+    pub word: Word,
+    pub bits: u64,
+    /// The end of a sentence that begins with the controls.
+    pub reason: &'static str,
+}
 
-/// IA32_VMX_MISC: 4 CR3-target values, and the VMX-preemption timer counts with the TSC itself.
-pub const MISC: u64 = misc::STORE_LMA
+const fn left_out(word: Word, bits: u64, reason: &'static str) -> LeftOut {
+    LeftOut { word, bits, reason }
+}
+
+const NO_SGX: &str = "the processor has no SGX";
+const NO_PT: &str = "the processor has no Intel PT";
+const NO_COUNTERS: &str = "the processor has no performance counters: CPUID leaf 0AH reports version 0";
+const NO_BOUNDS: &str = "the processor has no MPX, which Intel has given up";
+const NO_BRANCH_RECORDS: &str = "the processor has no architectural last-branch records";
+const NO_USER_INTERRUPTS: &str = "the processor has no user interrupts";
+const NO_FRED: &str = "the processor has no FRED";
+const NO_SMM: &str = "the machine has no SMM, and so no dual-monitor treatment of SMIs";
+const NO_HLAT: &str = "hypervisor-managed linear-address translation is not built";
+
+/// The controls that the SDM defines beside those of `controls`, each with the reason.
+pub const LEFT_OUT: &[LeftOut] = &[
+    left_out(
+        Word::Secondary,
+        secondary::ENABLE_ENCLS_EXITING | secondary::ENABLE_ENCLV_EXITING,
+        NO_SGX,
+    ),
+    left_out(
+        Word::Secondary,
+        secondary::CONCEAL_VMX_FROM_PT | secondary::PT_USES_GUEST_PHYSICAL_ADDRESSES,
+        NO_PT,
+    ),
+    left_out(
+        Word::Secondary,
+        secondary::PASID_TRANSLATION,
+        "the processor has no ENQCMD",
+    ),
+    left_out(
+        Word::Secondary,
+        secondary::ENABLE_USER_WAIT_AND_PAUSE,
+        "the processor has no TPAUSE, UMONITOR and UMWAIT",
+    ),
+    left_out(
+        Word::Secondary,
+        secondary::ENABLE_PCONFIG,
+        "the processor has no PCONFIG",
+    ),
+    left_out(
+        Word::Tertiary,
+        tertiary::LOADIWKEY_EXITING,
+        "the processor has no Key Locker",
+    ),
+    left_out(
+        Word::Tertiary,
+        tertiary::ENABLE_HLAT | tertiary::EPT_PAGING_WRITE_CONTROL | tertiary::GUEST_PAGING_VERIFICATION,
+        NO_HLAT,
+    ),
+    left_out(
+        Word::Tertiary,
+        tertiary::ENABLE_MSR_LIST_INSTRUCTIONS,
+        "the processor has no RDMSRLIST and WRMSRLIST",
+    ),
+    left_out(
+        Word::Tertiary,
+        tertiary::VIRTUALIZE_IA32_SPEC_CTRL,
+        "the processor speculates about nothing and has no IA32_SPEC_CTRL",
+    ),
+    left_out(
+        Word::Exit,
+        exit::LOAD_IA32_PERF_GLOBAL_CTRL | exit::SAVE_IA32_PERF_GLOBAL_CTRL,
+        NO_COUNTERS,
+    ),
+    left_out(Word::Exit, exit::CLEAR_IA32_BNDCFGS, NO_BOUNDS),
+    left_out(
+        Word::Exit,
+        exit::CONCEAL_VMX_FROM_PT | exit::CLEAR_IA32_RTIT_CTL,
+        NO_PT,
+    ),
+    left_out(Word::Exit, exit::CLEAR_IA32_LBR_CTL, NO_BRANCH_RECORDS),
+    left_out(Word::Exit, exit::CLEAR_UINV, NO_USER_INTERRUPTS),
+    left_out(
+        Word::SecondaryExit,
+        secondary_exit::SAVE_FRED | secondary_exit::LOAD_FRED,
+        NO_FRED,
+    ),
+    left_out(
+        Word::Entry,
+        entry::ENTRY_TO_SMM | entry::DEACTIVATE_DUAL_MONITOR_TREATMENT,
+        NO_SMM,
+    ),
+    left_out(Word::Entry, entry::LOAD_IA32_PERF_GLOBAL_CTRL, NO_COUNTERS),
+    left_out(Word::Entry, entry::LOAD_IA32_BNDCFGS, NO_BOUNDS),
+    left_out(
+        Word::Entry,
+        entry::CONCEAL_VMX_FROM_PT | entry::LOAD_IA32_RTIT_CTL,
+        NO_PT,
+    ),
+    left_out(Word::Entry, entry::LOAD_UINV, NO_USER_INTERRUPTS),
+    left_out(Word::Entry, entry::LOAD_GUEST_IA32_LBR_CTL, NO_BRANCH_RECORDS),
+    left_out(Word::Entry, entry::LOAD_FRED, NO_FRED),
+];
+
+/// The yes-or-no bits of IA32_VMX_BASIC.
+pub const BASIC: u64 = basic::INS_OUTS_INFORMATION | basic::TRUE_CONTROLS | basic::ANY_ERROR_CODE;
+
+/// The VMX-preemption timer counts each time that this bit of the TSC changes. KVM leaves a timer alone that counts much
+/// faster than those of Intel's processors.
+const PREEMPTION_TIMER_SHIFT: u64 = 5;
+
+/// IA32_VMX_MISC, with 4 CR3-target values.
+pub const MISC: u64 = PREEMPTION_TIMER_SHIFT
+    | misc::STORE_LMA
     | misc::ACTIVITY_HLT
     | misc::ACTIVITY_SHUTDOWN
     | misc::ACTIVITY_WAIT_FOR_SIPI

@@ -57,6 +57,7 @@ fn under_secondary(cpu: &Cpu, bit: u64) -> bool {
 /// exception bitmap and the page-fault masks say so. External interrupts and NMIs come here too: `boundary` has let
 /// them through.
 pub fn event(cpu: &mut Cpu, _bus: &mut Bus, fault: &Fault, vectoring: Option<Event>) -> Done {
+    let busy_shadow_stack = std::mem::take(&mut cpu.vmx.token_acquired);
     if !cpu.vmx.guest {
         return Ok(());
     }
@@ -88,6 +89,7 @@ pub fn event(cpu: &mut Cpu, _bus: &mut Bus, fault: &Fault, vectoring: Option<Eve
         },
         interruption_info: interruption_info(event) | if unblocked { NMI_UNBLOCKING } else { 0 },
         interruption_error_code: event.error_code.unwrap_or(0),
+        busy_shadow_stack,
         rf: match (hardware, trap) {
             (true, false) => SavedRf::Set,
             (true, true) => SavedRf::Keep,

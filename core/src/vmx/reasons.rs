@@ -58,8 +58,10 @@ pub const ENTRY_FAILURE: u64 = 1 << 31;
 pub const PENDING_MTF: u64 = 1 << 28;
 /// Bit 27: the exit came from enclave mode.
 pub const ENCLAVE_MODE: u64 = 1 << 27;
-/// Bit 26: a bus lock was detected that another exit took precedence over.
-pub const BUS_LOCK_PREEMPTED: u64 = 1 << 26;
+/// Bit 26: a bus lock was asserted.
+pub const BUS_LOCK: u64 = 1 << 26;
+/// Bit 25: a shadow stack became prematurely busy.
+pub const BUSY_SHADOW_STACK: u64 = 1 << 25;
 
 macro_rules! reasons {
     ($($number:literal $constant:ident $name:literal $([$($alias:literal),+])? $title:literal $section:literal

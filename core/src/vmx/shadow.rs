@@ -2,7 +2,7 @@
 //! pointer of the current one names.
 
 use super::cause::Cause;
-use super::controls::secondary;
+use super::controls::{secondary, Word};
 use super::fields::{field, Field};
 use super::instructions::{read_region, write_back};
 use super::vmcs::Vmcs;
@@ -22,10 +22,12 @@ pub fn covers(cpu: &Cpu, bus: &mut Bus, bitmap: Field, encoding: u64) -> bool {
     bus.read_physical(cpu.id, byte, 1) >> (encoding & 7) & 1 == 0
 }
 
-/// Why a guest's VMREAD or VMWRITE of `encoding` exits although there is VMCS shadowing.
+/// Why a guest's VMREAD or VMWRITE of `encoding` exits; `None`: the bitmaps have no bit for it.
 pub fn cause(cpu: &Cpu, bitmap: Field, encoding: u64, write: bool) -> Option<Cause> {
-    let shadowing = cpu.vmx.controls.secondary & secondary::VMCS_SHADOWING != 0;
-    (shadowing && encoding <= LAST_ENCODING).then(|| Cause::VmcsBitmap {
+    if cpu.vmx.controls.secondary & secondary::VMCS_SHADOWING == 0 {
+        return Some(Cause::ControlClear(Word::Secondary, secondary::VMCS_SHADOWING));
+    }
+    (encoding <= LAST_ENCODING).then(|| Cause::VmcsBitmap {
         byte: cpu.vmx.get(bitmap) + encoding / 8,
         bit: (encoding & 7) as u8,
         encoding,

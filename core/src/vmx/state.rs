@@ -2,10 +2,11 @@
 
 use super::apic;
 use super::cause::Cause;
-use super::controls::{primary, secondary};
+use super::controls::{exit, primary, secondary};
 use super::fields::{field, Field};
 use super::record::Record;
 use super::vmcs::Vmcs;
+use crate::cpu::bus_lock::{self, Locked};
 use crate::cpu::exception::Event;
 use crate::debug::breakpoints::World;
 
@@ -44,6 +45,8 @@ pub struct Exit {
     pub guest_physical: u64,
     pub interruption_info: u32,
     pub interruption_error_code: u32,
+    /// It left a shadow stack prematurely busy.
+    pub busy_shadow_stack: bool,
     pub rf: SavedRf,
     /// What in the VMCS or its tables made it happen.
     pub cause: Cause,
@@ -57,12 +60,14 @@ pub struct Controls {
     pub secondary: u64,
     pub tertiary: u64,
     pub exit: u64,
+    pub secondary_exit: u64,
     pub entry: u64,
 }
 
 impl Controls {
     pub fn of(vmcs: &Vmcs) -> Controls {
         let primary = vmcs.get(field::PRIMARY_PROCESSOR_BASED_CONTROLS);
+        let exit = vmcs.get(field::EXIT_CONTROLS);
         Controls {
             pin: vmcs.get(field::PIN_BASED_CONTROLS),
             primary,
@@ -76,7 +81,12 @@ impl Controls {
             } else {
                 0
             },
-            exit: vmcs.get(field::EXIT_CONTROLS),
+            exit,
+            secondary_exit: if exit & exit::ACTIVATE_SECONDARY_CONTROLS != 0 {
+                vmcs.get(field::SECONDARY_EXIT_CONTROLS)
+            } else {
+                0
+            },
             entry: vmcs.get(field::ENTRY_CONTROLS),
         }
     }
@@ -129,6 +139,11 @@ pub struct VmxState {
     pub apic: apic::State,
     /// An MTF VM exit is pending.
     pub mtf_pending: bool,
+    /// The locked access of the last instruction that has asserted a bus lock: a VM exit is pending.
+    pub bus_lock: Option<(Locked, bus_lock::Why)>,
+    /// A supervisor shadow stack's token was acquired, and the frame on that stack is not pushed yet: the processor is at
+    /// it, or a fault has ended it that is about to be delivered.
+    pub token_acquired: bool,
     /// IRET has just ended blocking by NMI and has not completed yet.
     pub iret_unblocked: bool,
     /// The clock at the first and at the last PAUSE of a loop, since VM entry.
@@ -165,6 +180,12 @@ impl VmxState {
     #[inline]
     pub fn single_steps(&self) -> bool {
         self.guest && self.controls.primary & primary::MONITOR_TRAP_FLAG != 0
+    }
+
+    /// Whether bus locks of the guest that runs cause VM exits.
+    #[inline]
+    pub fn detects_bus_locks(&self) -> bool {
+        self.guest && self.controls.secondary & secondary::BUS_LOCK_DETECTION != 0
     }
 
     /// Whether the guest that runs has sub-page write permissions.

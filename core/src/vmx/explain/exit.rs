@@ -1,9 +1,11 @@
 //! VM exits: what in the VMCS, or in the tables that it points to, made them happen.
 
 use super::{apic, fault_chain, vector_name, Explanation};
+use crate::cpu::bus_lock::Why;
 use crate::cpu::Cpu;
 use crate::mmu::ept;
 use crate::vmx::cause::Cause;
+use crate::vmx::controls::{secondary, Word};
 use crate::vmx::fields::{field, Field};
 use crate::vmx::qualification;
 use crate::vmx::reasons::{reason, ExitReason};
@@ -30,6 +32,13 @@ pub fn last(cpu: &Cpu) -> Option<Explanation> {
             ));
         }
     }
+    if exit.busy_shadow_stack {
+        explanation = explanation.say(
+            "The shadow stack that was switched to has become prematurely busy: its token was acquired, and the frame \
+             could not be pushed. Bit 25 of the exit reason tells of it where \u{201c}prematurely busy shadow \
+             stack\u{201d} is 1; the token's busy bit is left set.",
+        );
+    }
     if exit.reason == reason::TRIPLE_FAULT as u32 {
         explanation = explanation.say(fault_chain(cpu));
     }
@@ -41,12 +50,12 @@ pub fn last(cpu: &Cpu) -> Option<Explanation> {
 
 /// The fields that decided.
 fn fields_of(cause: &Cause) -> &'static [Field] {
-    use crate::vmx::controls::Word;
     match cause {
         Cause::Control(word, _) | Cause::ControlClear(word, _) => match word {
             Word::Pin => &[field::PIN_BASED_CONTROLS],
             Word::Primary => &[field::PRIMARY_PROCESSOR_BASED_CONTROLS],
             Word::Secondary => &[field::SECONDARY_PROCESSOR_BASED_CONTROLS],
+            Word::Tertiary => &[field::TERTIARY_PROCESSOR_BASED_CONTROLS],
             _ => &[],
         },
         Cause::IoBitmap { .. } | Cause::IoWrap { .. } => &[field::IO_BITMAP_A, field::IO_BITMAP_B],
@@ -75,6 +84,7 @@ fn fields_of(cause: &Cause) -> &'static [Field] {
         },
         Cause::PageLogFull { .. } => &[field::GUEST_PML_INDEX, field::PML_ADDRESS],
         Cause::XssBitmap { .. } => &[field::XSS_EXITING_BITMAP],
+        Cause::BusLock { .. } => &[field::SECONDARY_PROCESSOR_BASED_CONTROLS],
         Cause::Timer => &[field::GUEST_PREEMPTION_TIMER_VALUE],
         Cause::VmFunction { .. } => &[field::VM_FUNCTION_CONTROLS, field::EPTP_LIST_ADDRESS],
         Cause::ApicAccess { .. } => apic::ACCESS_FIELDS,
@@ -86,7 +96,7 @@ fn fields_of(cause: &Cause) -> &'static [Field] {
 }
 
 fn cause_words(exit: &Exit) -> Vec<String> {
-    let name = |word: crate::vmx::controls::Word, bits: u64| match word.control(bits.trailing_zeros() as u8) {
+    let name = |word: Word, bits: u64| match word.control(bits.trailing_zeros() as u8) {
         Some(control) => control.to_string(),
         None => format!("bit {} of the {}", bits.trailing_zeros(), word.title()),
     };
@@ -174,6 +184,16 @@ fn cause_words(exit: &Exit) -> Vec<String> {
         ),
         Cause::PageLogFull { index } => format!(
             "\u{201c}enable PML\u{201d} is 1 and the PML index is {index:#x}, beyond the log's 512 entries: the log is full."
+        ),
+        Cause::BusLock { locked, why } => format!(
+            "The control {} is 1, and the locked access to {} bytes at linear address {:#x} asserted a bus lock: {}.",
+            name(Word::Secondary, secondary::BUS_LOCK_DETECTION),
+            locked.bytes,
+            locked.linear,
+            match why {
+                Why::Split => "it crosses from one line of 64 bytes into the next",
+                Why::MemoryType => "the memory there is not write-back",
+            }
         ),
         Cause::Timer => "The VMX-preemption timer counted down to 0.".to_string(),
         Cause::Signal => "The signal is not blocked in VMX non-root operation: it always exits.".to_string(),

@@ -60,7 +60,7 @@ fn rf_is_as_pushed_where_an_ept_violation_comes_of_event_delivery() {
 }
 
 /// A stack and a 64-bit handler for `vector` in the guest: the handler is CPUID.
-fn handle(bench: &mut Bench, vector: u64) {
+pub(super) fn handle(bench: &mut Bench, vector: u64) {
     const IDT: u64 = 0x5000;
     const GDT: u64 = 0x6000;
     const HANDLER: u64 = GUEST + 0x800;
