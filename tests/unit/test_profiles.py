@@ -57,12 +57,12 @@ def test_all_parts_may_be_left_out(tmp_path: Path) -> None:
 
 
 def test_what_is_not_honoured_is_offered_with_a_warning(tmp_path: Path) -> None:
-    sub_page_permissions = 1 << 23
-    document = {"msrs": {hex(PROCBASED_CTLS2): hex(sub_page_permissions << 32)}}
+    user_wait_and_pause = 1 << 26
+    document = {"msrs": {hex(PROCBASED_CTLS2): hex(user_wait_and_pause << 32)}}
     profile, warnings = profiles.load(write(tmp_path, document))
-    assert setting(profile, "sub-page write permissions for EPT") == "allowed"
+    assert setting(profile, "enable user wait and pause") == "allowed"
     assert len(warnings) == 1
-    assert "0x48b" in warnings[0] and "sub-page write permissions for EPT" in warnings[0]
+    assert "0x48b" in warnings[0] and "enable user wait and pause" in warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ fn cascade(cpu: &mut Cpu, bus: &mut Bus, mut event: Event) -> Done {
         match done {
             Ok(()) => {
                 cpu.vmx.vectoring = None;
+                cpu.vmx.serial_exceptions = 0;
                 cpu.shadow = Shadow::None;
                 cpu.activity = Activity::Active;
                 return Ok(());
@@ -77,9 +78,31 @@ fn cascade(cpu: &mut Cpu, bus: &mut Bus, mut event: Event) -> Done {
                 intercept::event(cpu, bus, &double, None)?;
                 double.event
             }
-            _ => nested.event,
+            _ => {
+                if !serially(cpu, &nested)? {
+                    return Ok(());
+                }
+                nested.event
+            }
         };
     }
+}
+
+/// `nested` comes next, for the exception whose delivery raised it is delivered no more. #AC can raise itself so for
+/// ever: then a processor comes to no instruction boundary, and takes no interrupt. This one looks around now and then,
+/// or nobody could stop it. False: the exception is left for then.
+fn serially(cpu: &mut Cpu, nested: &Fault) -> Result<bool, Stop> {
+    const AT_A_STRETCH: u64 = 64;
+    cpu.icount += 1;
+    cpu.vmx.serial_exceptions += 1;
+    cpu.vmx.vectoring = Some(nested.event);
+    intercept::instruction_timeout(cpu)?;
+    if cpu.vmx.serial_exceptions % AT_A_STRETCH != 0 {
+        return Ok(true);
+    }
+    cpu.vmx.vectoring = None;
+    cpu.first_fault = Some(*nested);
+    Ok(false)
 }
 
 /// SDM vol. 3, table 6-4.

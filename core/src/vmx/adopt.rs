@@ -1,9 +1,9 @@
 //! A VMCS taken over from another machine, so that it can be looked at with this one's rules and words.
 
-use super::cause::Cause;
 use super::controls::exit;
 use super::entry::environment;
 use super::fields::field;
+use super::inferred;
 use super::reasons::{reason, ENTRY_FAILURE};
 use super::record::{FailReason, Outcome, Record, Recorded};
 use super::rules::{self, Context};
@@ -96,8 +96,8 @@ fn entry_failure(vmcs: &Vmcs, rip: u64) -> Recorded {
     )
 }
 
-fn reported_exit(vmcs: &Vmcs) -> Exit {
-    Exit {
+pub(super) fn reported_exit(vmcs: &Vmcs) -> Exit {
+    let exit = Exit {
         reason: vmcs.get(field::EXIT_REASON) as u32 & 0xffff,
         qualification: vmcs.get(field::EXIT_QUALIFICATION),
         instruction_length: vmcs.get(field::EXIT_INSTRUCTION_LENGTH) as u32,
@@ -106,7 +106,10 @@ fn reported_exit(vmcs: &Vmcs) -> Exit {
         guest_physical: vmcs.get(field::GUEST_PHYSICAL_ADDRESS),
         interruption_info: vmcs.get(field::EXIT_INTERRUPTION_INFO) as u32,
         interruption_error_code: vmcs.get(field::EXIT_INTERRUPTION_ERROR_CODE) as u32,
-        cause: Cause::Reported,
         ..Exit::default()
+    };
+    Exit {
+        cause: inferred::cause(&exit, vmcs),
+        ..exit
     }
 }

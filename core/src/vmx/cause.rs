@@ -74,6 +74,8 @@ pub enum Cause {
         threshold: u8,
         at_entry: bool,
     },
+    /// The delivery of exceptions raised exceptions for longer than the instruction-timeout control says.
+    InstructionTimeout { window: u64 },
     /// A locked access asserted a bus lock.
     BusLock { locked: Locked, why: Why },
     /// The VMX-preemption timer counted down to 0.
@@ -84,6 +86,6 @@ pub enum Cause {
     VmFunction { function: u32, parameter: u32 },
     /// The debugger asked for it.
     Forced,
-    /// Another processor made it, and told no more than the exit-information fields do.
+    /// Another processor made it, and its VMCS leaves more than one possibility.
     Reported,
 }

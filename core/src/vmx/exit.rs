@@ -195,6 +195,7 @@ fn leave(cpu: &mut Cpu) {
     vmx.mtf_pending = false;
     vmx.iret_unblocked = false;
     vmx.bus_lock = None;
+    vmx.serial_exceptions = 0;
     vmx.vectoring = None;
 }
 

@@ -120,6 +120,22 @@ fn intercepted_exception(cpu: &Cpu, event: &Event) -> Option<Cause> {
     bit.then_some(Cause::ExceptionBitmap { vector })
 }
 
+/// "Instruction timeout": the processor comes to no instruction boundary (SDM vol. 3, 26.2). Its time is that of
+/// `Cpu::icount`, in which nothing but exceptions whose delivery raises exceptions takes any.
+pub fn instruction_timeout(cpu: &mut Cpu) -> Done {
+    let window = cpu.vmx.get(field::INSTRUCTION_TIMEOUT_CONTROL);
+    if !under_secondary(cpu, secondary::INSTRUCTION_TIMEOUT) || cpu.vmx.serial_exceptions <= window {
+        return Ok(());
+    }
+    cpu.vmx.exit = Exit {
+        reason: reason::INSTRUCTION_TIMEOUT as u32,
+        rf: SavedRf::Keep,
+        cause: Cause::InstructionTimeout { window },
+        ..Exit::default()
+    };
+    Err(Stop::Exit)
+}
+
 /// A fault during the delivery of a double fault. Always exits in a guest; `Ok` outside one.
 pub fn triple_fault(cpu: &mut Cpu, bus: &mut Bus) -> Done {
     if cpu.vmx.guest {

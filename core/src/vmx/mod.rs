@@ -22,6 +22,7 @@ pub mod force;
 pub mod guest_state;
 pub mod honoured;
 pub mod host_state;
+mod inferred;
 pub mod instructions;
 pub mod intercept;
 pub mod invalidate;

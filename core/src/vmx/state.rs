@@ -139,6 +139,8 @@ pub struct VmxState {
     pub apic: apic::State,
     /// An MTF VM exit is pending.
     pub mtf_pending: bool,
+    /// Exceptions in a row, each raised by the delivery of the one before: there was no instruction boundary since.
+    pub serial_exceptions: u64,
     /// The locked access of the last instruction that has asserted a bus lock: a VM exit is pending.
     pub bus_lock: Option<(Locked, bus_lock::Why)>,
     /// A supervisor shadow stack's token was acquired, and the frame on that stack is not pushed yet: the processor is at

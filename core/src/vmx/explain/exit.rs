@@ -84,6 +84,10 @@ fn fields_of(cause: &Cause) -> &'static [Field] {
         },
         Cause::PageLogFull { .. } => &[field::GUEST_PML_INDEX, field::PML_ADDRESS],
         Cause::XssBitmap { .. } => &[field::XSS_EXITING_BITMAP],
+        Cause::InstructionTimeout { .. } => &[
+            field::SECONDARY_PROCESSOR_BASED_CONTROLS,
+            field::INSTRUCTION_TIMEOUT_CONTROL,
+        ],
         Cause::BusLock { .. } => &[field::SECONDARY_PROCESSOR_BASED_CONTROLS],
         Cause::Timer => &[field::GUEST_PREEMPTION_TIMER_VALUE],
         Cause::VmFunction { .. } => &[field::VM_FUNCTION_CONTROLS, field::EPTP_LIST_ADDRESS],
@@ -184,6 +188,11 @@ fn cause_words(exit: &Exit) -> Vec<String> {
         ),
         Cause::PageLogFull { index } => format!(
             "\u{201c}enable PML\u{201d} is 1 and the PML index is {index:#x}, beyond the log's 512 entries: the log is full."
+        ),
+        Cause::InstructionTimeout { window } => format!(
+            "The control {} is 1, and the guest came to no instruction boundary for {window} counts: the delivery of an \
+             exception raised the next each time.",
+            name(Word::Secondary, secondary::INSTRUCTION_TIMEOUT)
         ),
         Cause::BusLock { locked, why } => format!(
             "The control {} is 1, and the locked access to {} bytes at linear address {:#x} asserted a bus lock: {}.",

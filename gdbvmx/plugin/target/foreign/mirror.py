@@ -85,7 +85,7 @@ class Mirror:
     def _entry(self, step: Mapping[str, Any], vmcs: int | None) -> list[int]:
         """The entries to copy, by host-physical address, before this step can be believed."""
         address: int | None = step["address"] & ~7
-        if vmcs is not None and not step["table"].startswith("EPT") and self._uses_ept():
+        if vmcs is not None and not step["table"].startswith(("EPT", "SPP")) and self._uses_ept():
             nested = self.walk("walk_ept", step["address"], vmcs, "read")
             address = None if nested["physical"] is None else nested["physical"] & ~7
         return [] if address is None or address in self._known else [address]
