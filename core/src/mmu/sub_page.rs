@@ -36,7 +36,7 @@ pub fn permission<T: Tables>(
     address: u64,
 ) -> Result<(Permission, Step), T::Error> {
     let reserved = RESERVED | !((1 << maxphyaddr) - 1);
-    let mut table = pointer;
+    let mut table = pointer & ADDRESS;
     for level in [4, 3, 2] {
         let step = load(tables, table, level, address)?;
         if step.entry & VALID == 0 {
