@@ -24,7 +24,7 @@ test: build guests ## run all tests: the core's, then the whole
 	$(PYTEST)
 
 conformance: build guests ## hold the core against the host processor and Bochs, and run kvm-unit-tests (KUT=DIR)
-	GDBVMX_ORACLE_CASES=4000000 cargo test --quiet --manifest-path core/Cargo.toml --test host -- --nocapture
+	GDBVMX_ORACLE_CASES=1000000 cargo test --quiet --release --manifest-path core/Cargo.toml --test host -- --nocapture
 	$(VENV)/python tests/conformance/differential.py --count 100000
 	$(VENV)/python tests/oracle/privileged.py --cases 1000000
 	$(if $(KUT),$(VENV)/python scripts/kvm_unit_tests.py $(KUT)/x86,@echo "kvm-unit-tests: not run; KUT=DIR names a built tree")

@@ -270,10 +270,14 @@ impl Cpu {
         aligned: bool,
         f: impl FnOnce(&mut Cpu, [u8; N]) -> [u8; N],
     ) -> Done {
+        let linear = self.check_segment(seg, ea, N as u64, true)?;
+        if aligned && linear & (N as u64 - 1) != 0 {
+            return Err(self.general_protection(0));
+        }
         self.probe_write(bus, seg, ea, N as u64)?;
-        let old = self.read_bytes(bus, seg, ea, aligned)?;
+        let old = self.read_bytes(bus, seg, ea, false)?;
         let new = f(self, old);
-        self.write_bytes(bus, seg, ea, aligned, new)
+        self.write_bytes(bus, seg, ea, false, new)
     }
 
     /// Faults as a read of `bytes` bytes would.
@@ -290,7 +294,16 @@ impl Cpu {
         Ok(())
     }
 
-    // The lanes of a masked move: never #AC (SDM vol. 2, VMASKMOV).
+    /// Faults as an access to `bytes` bytes would that is not as aligned as it should be.
+    pub fn probe_alignment(&mut self, seg: u8, ea: u64, bytes: u64) -> Done {
+        let linear = ea.wrapping_add(self.window[(seg & 7) as usize].base) & self.linear_mask;
+        if self.tlb.privilege() == Privilege::UserAligned && linear & (bytes - 1) != 0 {
+            return Err(self.alignment_check());
+        }
+        Ok(())
+    }
+
+    // What is never #AC: masked moves, gathers, halves (SDM vol. 2, VMASKMOV and the exceptions of types 11 and 12).
 
     pub fn read_unaligned<T: Int>(&mut self, bus: &mut Bus, seg: u8, ea: u64) -> Result<T, Stop> {
         let linear = self.check_segment(seg, ea, T::BYTES, false)?;
@@ -317,11 +330,12 @@ impl Cpu {
     fn check_alignment(&mut self, linear: u64, bytes: u64, privilege: Privilege) -> Done {
         let alignment = match bytes {
             2 | 4 | 8 => bytes,
-            // A descriptor table's limit and base; the x87's extended and decimal numbers; its environment.
+            // A descriptor table's limit and base; the x87's extended and decimal numbers; its environment and
+            // state.
             6 => 4,
             10 => 8,
-            14 => 2,
-            28 => 4,
+            14 | 94 => 2,
+            28 | 108 => 4,
             _ => 1,
         };
         if privilege == Privilege::UserAligned && linear & (alignment - 1) != 0 {

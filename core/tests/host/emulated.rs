@@ -6,7 +6,7 @@ use _core::cpu::block::CodeCache;
 use _core::cpu::exec::x87;
 use _core::cpu::run::{turn, Turn};
 use _core::cpu::segment::{Rights, CS, DS, ES, SS, TR};
-use _core::cpu::{bits, Cpu};
+use _core::cpu::{bits, Cpu, RSP};
 use _core::platform::Bus;
 use _core::vmx::cpuid_features;
 use _core::vmx::profile::Profile;
@@ -21,8 +21,8 @@ const SYSTEM: u64 = CODE + PAGES * 0x1000;
 const SYSTEM_AT: u64 = PAGES_AT + PAGES * 0x1000;
 const GDT: u64 = 0x400;
 const TSS: u64 = 0x800;
-/// Handlers that are never reached: vector `n`'s is `n` bytes further.
-const HANDLERS: u64 = 0x7000_0000;
+/// The handlers: each a JMP to itself.
+const HANDLERS: u64 = 0x900;
 
 const CODE_64: Rights = Rights(0xa0fb);
 const CODE_32: Rights = Rights(0xc0fb);
@@ -30,7 +30,6 @@ const CODE_32: Rights = Rights(0xc0fb);
 pub struct Emulated {
     fresh: Cpu,
     cpu: Cpu,
-    fresh_bus: Bus,
     bus: Bus,
     code: CodeCache,
 }
@@ -50,11 +49,14 @@ impl Emulated {
         let mut system = |at: u64, value: u64| bus.write_physical(0, SYSTEM_AT + at, 8, value);
         for vector in 0..32 {
             // 64-bit interrupt gates to selector 8 (SDM vol. 3, 6.14.1).
-            let handler = HANDLERS + vector;
+            let handler = SYSTEM + HANDLERS + vector * 8;
+            // Programs may raise #BP and #OF by instructions.
+            let kind = if matches!(vector, 3 | 4) { 0xee } else { 0x8e };
             system(
                 vector * 16,
-                handler & 0xffff | 8 << 16 | 0x8e << 40 | handler >> 16 << 48,
+                handler & 0xffff | 8 << 16 | kind << 40 | handler >> 16 << 48,
             );
+            system(HANDLERS + vector * 8, 0xfeeb);
         }
         // 64-bit code, privilege level 0.
         system(GDT + 8, 0x00af_9b00_0000_ffff);
@@ -71,7 +73,13 @@ impl Emulated {
             );
         }
         let mut cpu = Cpu::new(0, Arc::new(profile));
-        cpu.cr0 = bits::CR0_PE | bits::CR0_PG | bits::CR0_WP | bits::CR0_ET | bits::CR0_NE | bits::CR0_MP;
+        cpu.cr0 = bits::CR0_PE
+            | bits::CR0_PG
+            | bits::CR0_WP
+            | bits::CR0_ET
+            | bits::CR0_NE
+            | bits::CR0_MP
+            | bits::CR0_AM;
         cpu.cr4 = bits::CR4_PAE | bits::CR4_OSFXSR | bits::CR4_OSXMMEXCPT | bits::CR4_OSXSAVE;
         cpu.xcr0 = 7;
         cpu.cr3 = TABLES;
@@ -95,7 +103,6 @@ impl Emulated {
         Emulated {
             fresh: cpu.clone(),
             cpu,
-            fresh_bus: bus.clone(),
             bus,
             code: CodeCache::default(),
         }
@@ -109,18 +116,21 @@ impl Emulated {
         }
     }
 
-    /// A processor that begins with `case`.
     fn start(&mut self, case: &Case) {
+        // The PC does not change at the end, until the turns are used up: JMP to itself.
+        self.write(CODE + ENTRY, &case.bytes);
+        self.write(case.end(), &[0xeb, 0xfe]);
         self.write(WINDOW, &case.memory);
+        self.cpu = self.fresh.clone();
         let cpu = &mut self.cpu;
         cpu.seg[CS].rights = if case.bitness == 32 { CODE_32 } else { CODE_64 };
-        cpu.update_mode();
         cpu.regs[..16].copy_from_slice(&case.state.regs);
         cpu.ymm = case.state.ymm;
         cpu.mxcsr = case.state.mxcsr as u32;
         cpu.x87 = registers_of(&case.state.x87);
         cpu.set_flags(case.state.flags);
         cpu.rip = CODE + ENTRY;
+        cpu.refresh();
     }
 
     fn turn(&mut self, count: u64) {
@@ -132,64 +142,49 @@ impl Emulated {
         turn(&mut self.cpu, &mut self.bus, &mut self.code, turn_of);
     }
 
-    /// Runs the instructions of all cases in a row, from the state of the first, up to `counts` counts in turns of
-    /// `stride`. Gives all that can be seen then.
-    pub fn stream(&mut self, cases: &[Case], counts: u64, stride: u64) -> impl PartialEq + std::fmt::Debug {
-        (self.cpu, self.bus) = (self.fresh.clone(), self.fresh_bus.clone());
-        self.code = CodeCache::default();
-        let bytes: Vec<u8> = cases
-            .iter()
-            .flat_map(|case| case.bytes[..case.length].iter().copied())
-            .collect();
-        self.write(CODE + ENTRY, &bytes);
-        self.start(&cases[0]);
-        for _ in 0..counts / stride {
-            self.turn(stride);
-        }
-        let cpu = &self.cpu;
-        let memory = self
-            .bus
-            .ram
-            .slice(0, self.bus.ram.size() as usize)
-            .map(<[u8]>::to_vec);
-        let registers = (
-            cpu.regs[..16].to_vec(),
-            cpu.rip,
-            cpu.flags.get(),
-            cpu.icount,
-            cpu.cpl,
-        );
-        (registers, cpu.ymm, cpu.mxcsr, image_of(&cpu.x87, 0), memory)
-    }
-
-    pub fn run(&mut self, case: &Case) -> Outcome {
-        self.write(CODE + ENTRY, &case.bytes[..case.length]);
+    /// Runs the instructions of `case` in turns of `stride`.
+    pub fn run(&mut self, case: &Case, stride: u64) -> Outcome {
+        /// More than any case has, repetitions included.
+        const MOST: u64 = 1024;
         self.start(case);
-        let after = CODE + ENTRY + case.length as u64;
-        // A repeated instruction may take several turns.
-        for _ in 0..64 {
-            self.turn(1);
-            if self.cpu.rip != CODE + ENTRY {
+        for _ in 0..MOST / stride {
+            self.turn(stride);
+            if self.cpu.rip == case.end() || self.cpu.cpl != 3 {
                 break;
             }
         }
-        let cpu = &mut self.cpu;
-        if cpu.rip != after || cpu.cpl != 3 {
-            let vector = cpu.rip.wrapping_sub(HANDLERS);
-            let mxcsr = cpu.mxcsr as u64;
-            *cpu = self.fresh.clone();
-            return Outcome::Fault(u8::try_from(vector).expect("an exception's handler"), mxcsr);
-        }
+        let cpu = &self.cpu;
         let mut state = case.state;
         state.regs.copy_from_slice(&cpu.regs[..16]);
         state.ymm = cpu.ymm;
         state.flags = cpu.flags.get();
         state.mxcsr = cpu.mxcsr as u64;
         state.x87 = image_of(&cpu.x87, state.x87.unused);
+        let fault = (cpu.cpl != 3).then(|| {
+            let vector = cpu.rip.wrapping_sub(SYSTEM + HANDLERS) / 8;
+            let vector = u8::try_from(vector).expect("an exception's handler");
+            let mut frame = cpu.regs[RSP];
+            let mut pop = || {
+                frame += 8;
+                self.bus.read_physical(0, frame - 8 - SYSTEM + SYSTEM_AT, 8)
+            };
+            let error = if Fault::new(vector, 0, 0, 0).error.is_some() {
+                pop()
+            } else {
+                0
+            };
+            let (rip, _, flags, rsp) = (pop(), pop(), pop(), pop());
+            (state.flags, state.regs[RSP]) = (flags, rsp);
+            Fault::new(vector, error as u32, cpu.cr2, rip)
+        });
+        if fault.is_none() {
+            assert_eq!(cpu.rip, case.end(), "the case does not end: {case:x?}");
+        }
+        state.flags &= FLAGS;
         let mut memory = [0; WINDOW_BYTES];
         let window = (WINDOW - CODE + PAGES_AT) as usize;
         memory.copy_from_slice(self.bus.ram.slice(window, WINDOW_BYTES).expect("RAM"));
-        Outcome::Completed(Box::new(End { state, memory }))
+        Outcome { fault, state, memory }
     }
 }
 

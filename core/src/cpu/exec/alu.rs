@@ -157,9 +157,9 @@ fn xadd<T: Int, D: Place, const S: usize>(cpu: &mut Cpu, bus: &mut Bus, insn: &I
 }
 
 /// The destination is written in either case, if only with what it holds.
-fn cmpxchg<T: Int, D: Place, const S: usize>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
-    let (expected, new) = (cpu.reg::<T>(RAX as u8), cpu.reg::<T>(insn.r[S]));
-    D::update::<T>(cpu, bus, insn, |cpu, old| {
+fn cmpxchg<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+    let (expected, new) = (cpu.reg::<T>(RAX as u8), cpu.reg::<T>(insn.r[0]));
+    M::update::<T>(cpu, bus, insn, |cpu, old| {
         Sub::compute(&mut cpu.flags, expected, old);
         if old == expected {
             new
@@ -168,6 +168,19 @@ fn cmpxchg<T: Int, D: Place, const S: usize>(cpu: &mut Cpu, bus: &mut Bus, insn:
             old
         }
     })
+}
+
+/// A register that is not replaced is not written either: of one of 32 bits, processors keep the upper half, where SDM
+/// vol. 2 writes its own value to it.
+fn cmpxchg_register<T: Int>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
+    let (expected, old) = (cpu.reg::<T>(RAX as u8), cpu.reg::<T>(insn.r[0]));
+    Sub::compute(&mut cpu.flags, expected, old);
+    if old == expected {
+        cpu.set_reg(insn.r[0], cpu.reg::<T>(insn.r[1]));
+    } else {
+        cpu.set_reg(RAX as u8, old);
+    }
+    Ok(())
 }
 
 fn cmpxchg8b(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
@@ -238,9 +251,9 @@ fn select_xadd(form: &Form) -> Option<Handler> {
 fn select_cmpxchg(form: &Form) -> Option<Handler> {
     let bytes = size(form.operands[0]);
     if form.has_memory() {
-        by_size!(bytes, T => cmpxchg::<T, M, 0>)
+        by_size!(bytes, T => cmpxchg::<T>)
     } else {
-        by_size!(bytes, T => cmpxchg::<T, R0, 1>)
+        by_size!(bytes, T => cmpxchg_register::<T>)
     }
 }
 

@@ -6,12 +6,13 @@ use iced_x86::Mnemonic as Mn;
 use super::lanes::{lane, set_lane, Xmm};
 use super::vector::{Legacy, Packed};
 use super::vector_integer::*;
+use super::vector_move::store_chosen;
 use super::vector_shuffle::*;
 use crate::cpu::decode::{Flow, Form, Group, Operand};
 use crate::cpu::float::{self, Double, Environment, Single};
 use crate::cpu::insn::{Handler, Insn};
 use crate::cpu::int::Int;
-use crate::cpu::{Cpu, Done, Stop, RDI};
+use crate::cpu::{Cpu, Done, Stop};
 use crate::platform::Bus;
 
 /// The source of an instruction whose destination is an MMX register.
@@ -123,6 +124,7 @@ fn to_general<T: Int>(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
 fn store<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     cpu.check_mmx()?;
     let value = T::from_u64(cpu.x87.mmx(insn.r[0]));
+    cpu.x87.turn_to_0();
     cpu.write(bus, insn.seg, cpu.ea(insn), value)?;
     cpu.x87.enter_mmx();
     Ok(())
@@ -213,11 +215,8 @@ fn if_mmx_source(form: &Form, handler: Handler) -> Option<Handler> {
 fn masked_store(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     cpu.check_mmx()?;
     let (value, mask) = (cpu.x87.mmx(insn.r[0]), cpu.x87.mmx(insn.r[1]));
-    let address = cpu.regs[RDI] & insn.address_mask();
-    for number in (0..8u64).filter(|number| mask >> (8 * number + 7) & 1 != 0) {
-        let at = address.wrapping_add(number) & insn.address_mask();
-        cpu.write::<u8>(bus, insn.seg, at, (value >> (8 * number)) as u8)?;
-    }
+    cpu.x87.turn_to_0();
+    store_chosen::<8>(cpu, bus, insn, [value, 0], [mask, 0])?;
     cpu.x87.enter_mmx();
     Ok(())
 }
@@ -236,6 +235,7 @@ fn to_floats<const DOUBLE: bool, S: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: 
     cpu.check_sse()?;
     if !S::IN_MEMORY {
         cpu.check_mmx()?;
+        cpu.x87.enter_mmx();
     }
     let value = S::read(cpu, bus, insn)?;
     let mut environment = Environment::new(cpu.mxcsr);
@@ -248,9 +248,6 @@ fn to_floats<const DOUBLE: bool, S: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: 
         cpu.float_exceptions(&environment)?;
         let [_, kept] = cpu.xmm(insn.r[0]);
         cpu.set_xmm(insn.r[0], [low | high << 32, kept]);
-    }
-    if !S::IN_MEMORY {
-        cpu.x87.enter_mmx();
     }
     Ok(())
 }

@@ -344,15 +344,12 @@ fn verify<S: Source, const WRITE: bool>(cpu: &mut Cpu, bus: &mut Bus, insn: &Ins
 fn adjust_rpl<D: Place, S: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     check_protected(cpu)?;
     let least = S::read::<u16>(cpu, bus, insn)? & 3;
-    let mut raised = false;
-    D::update::<u16>(cpu, bus, insn, |_, selector| {
-        raised = selector & 3 < least;
-        if raised {
-            selector & !3 | least
-        } else {
-            selector
-        }
-    })?;
+    let selector = D::read::<u16>(cpu, bus, insn)?;
+    let raised = selector & 3 < least;
+    // What stays as it is may lie where nothing can be written.
+    if raised {
+        D::write(cpu, bus, insn, selector & !3 | least)?;
+    }
     cpu.flags.set_zero(raised);
     Ok(())
 }

@@ -25,13 +25,15 @@ fn stmxcsr<E: Encoding>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     cpu.write(bus, insn.seg, cpu.ea(insn), cpu.mxcsr)
 }
 
-/// #NM comes as for x87 instructions, #GP(0) where the image is not at a multiple of 16. Gives its address.
+/// #NM comes as for x87 instructions, #GP(0) where the image is not at a multiple of 16; instead #AC, which the SDM leaves
+/// to processors, where it is enabled and the image not even at a multiple of 4. Gives its address.
 fn check(cpu: &mut Cpu, insn: &Insn, write: bool) -> Result<u64, Stop> {
     if cpu.cr0 & (CR0_EM | CR0_TS) != 0 {
         return Err(cpu.device_not_available());
     }
     let address = cpu.ea(insn);
     if cpu.linear(insn.seg, address, 512, write)? & 15 != 0 {
+        cpu.probe_alignment(insn.seg, address, 4)?;
         return Err(cpu.general_protection(0));
     }
     Ok(address)

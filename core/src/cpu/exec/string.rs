@@ -105,8 +105,9 @@ impl Element for Cmps {
     const USES_DESTINATION: bool = true;
     const COMPARES: bool = true;
     fn work<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
-        let a = source::<T>(cpu, bus, insn)?;
+        // In this order, where neither can be read.
         let b = destination::<T>(cpu, bus, insn)?;
+        let a = source::<T>(cpu, bus, insn)?;
         cpu.flags.sub(a, b, a.sub(b));
         Ok(())
     }

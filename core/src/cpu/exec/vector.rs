@@ -196,6 +196,8 @@ pub trait Source {
 
 pub struct Register;
 pub struct Memory;
+/// Eight bytes of memory that are never #AC.
+pub struct Unaligned;
 
 impl Source for Register {
     const IN_MEMORY: bool = false;
@@ -218,6 +220,14 @@ impl Source for Memory {
             16 => return cpu.read_vector::<Vex<1>>(bus, insn, !E::VEX),
             _ => return cpu.read_vector::<Vex<2>>(bus, insn, false),
         };
+        Ok([[low, 0], [0; 2]])
+    }
+}
+
+impl Source for Unaligned {
+    const IN_MEMORY: bool = true;
+    fn read<E: Encoding, const BYTES: usize>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Result<Ymm, Stop> {
+        let low = cpu.read_unaligned::<u64>(bus, insn.seg, cpu.ea(insn))?;
         Ok([[low, 0], [0; 2]])
     }
 }

@@ -1,7 +1,8 @@
 //! Conversions between integers, halves, singles and doubles.
 
 use super::lanes::{set_lane, set_wide_lane, wide_lane, Ymm};
-use super::vector::{read_scalar, Encoding, Source, Vex};
+use super::vector::{read_scalar, Encoding, Source, Unaligned, Vex};
+use super::vector_select::Encoded;
 use crate::cpu::decode::{Form, Group, Operand};
 use crate::cpu::float::{self, Double, Environment, Format, Half, Rounding, Single};
 use crate::cpu::float::{DENORMAL, DENORMALS_ARE_ZERO, FLUSH_TO_ZERO, INEXACT, UNDERFLOW};
@@ -69,17 +70,24 @@ fn to_halves<E: Encoding, D: Source>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) 
     if environment.found & DENORMAL != 0 {
         environment.found |= UNDERFLOW | INEXACT;
     }
-    if D::IN_MEMORY && environment.unmasked(environment.found) == 0 {
-        match E::LANES {
-            1 => cpu.write(bus, insn.seg, cpu.ea(insn), result[0][0])?,
-            _ => cpu.write_vector::<Vex<1>>(bus, insn, false, result)?,
-        }
-    }
+    // MXCSR tells of them even if the store faults.
     cpu.float_exceptions(&environment)?;
     if !D::IN_MEMORY {
         E::write(cpu, insn.r[0], result);
+        return Ok(());
     }
-    Ok(())
+    match E::LANES {
+        1 => cpu.write_unaligned(bus, insn.seg, cpu.ea(insn), result[0][0]),
+        _ => cpu.write_vector::<Vex<1>>(bus, insn, false, result),
+    }
+}
+
+/// The conversions of halves have no alignment check (SDM vol. 2, exceptions type 11).
+fn select_from_halves(form: &Form) -> Option<Handler> {
+    match (form.encoded(), form.has_memory()) {
+        (Some(Encoded::Vex128), true) => Some(packed::<HalfToSingle, Vex<1>, Unaligned>),
+        _ => select_packed::<HalfToSingle>(form),
+    }
 }
 
 /// As many lanes as the wider of the two has; what is left of the destination becomes 0.
@@ -205,7 +213,7 @@ pub static ROWS: Group = vector_rows! {
     Cvttpd2dq Vcvttpd2dq => select_packed::<DoubleToIntTruncated>;
     Cvtps2pd Vcvtps2pd => select_packed::<SingleToDouble>;
     Cvtpd2ps Vcvtpd2ps => select_packed::<DoubleToSingle>;
-    Vcvtph2ps => select_packed::<HalfToSingle>;
+    Vcvtph2ps => select_from_halves;
     Vcvtps2ph => |form| by_encoding!(form, to_halves);
     Cvtss2sd Vcvtss2sd => select_scalar::<Single, Double>;
     Cvtsd2ss Vcvtsd2ss => select_scalar::<Double, Single>;

@@ -51,21 +51,27 @@ fn select_masked<T: Int>(form: &Form) -> Option<Handler> {
     }
 }
 
-/// Lanes of `T` from where an index of type `I` each says. A lane that was read is written at once and its part of the
-/// mask cleared, so that the instruction goes on where a fault stopped it.
+/// Lanes of `T` from where an index of type `I` each says. First each part of the mask becomes its top bit. A lane that
+/// was read is written at once and its part of the mask cleared, so that the instruction goes on where a fault stopped
+/// it.
 fn gather<T: Int, I: Int, E: Encoding>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     E::check(cpu)?;
     let address = cpu.ea(insn);
     let [destination, mask, indices] = insn.r;
     let count = E::LANES as u32 * 128 / T::BITS.max(I::BITS);
+    let mut extended = Ymm::default();
+    for (number, _) in chosen::<T, E>(cpu.vector(mask)) {
+        set_wide_lane(&mut extended, number, T::from_u64(!0));
+    }
+    Vex::<2>::write(cpu, mask, extended);
     for number in 0..count {
         if wide_lane::<T>(cpu.vector(mask), number).sign() {
             let index = wide_lane::<I>(cpu.vector(indices), number).sign_extended();
             let at = address.wrapping_add(index.wrapping_mul(insn.scale as u64)) & insn.address_mask();
-            let value = cpu.read::<T>(bus, insn.seg, at)?;
-            put(cpu, destination, number, value);
+            let value = cpu.read_unaligned::<T>(bus, insn.seg, at)?;
+            put::<T, E>(cpu, destination, number, value);
         }
-        put(cpu, mask, number, T::zero());
+        put::<T, E>(cpu, mask, number, T::zero());
     }
     let mut result = cpu.vector(destination);
     for number in count..2 * lanes::<T>() {
@@ -76,10 +82,10 @@ fn gather<T: Int, I: Int, E: Encoding>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn
     Ok(())
 }
 
-fn put<T: Int>(cpu: &mut Cpu, register: u8, number: u32, value: T) {
+fn put<T: Int, E: Encoding>(cpu: &mut Cpu, register: u8, number: u32, value: T) {
     let mut changed = cpu.vector(register);
     set_wide_lane(&mut changed, number, value);
-    Vex::<2>::write(cpu, register, changed);
+    E::write(cpu, register, changed);
 }
 
 /// Among the operands may be no 256-bit register but the one that holds the indices.

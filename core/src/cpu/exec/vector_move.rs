@@ -179,10 +179,27 @@ fn zero(cpu: &mut Cpu, keep: usize) -> Done {
 fn masked_store<E: Encoding>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     E::check(cpu)?;
     let (value, mask) = (cpu.xmm(insn.r[0]), cpu.xmm(insn.r[1]));
+    store_chosen::<16>(cpu, bus, insn, value, mask)
+}
+
+/// MASKMOVQ and MASKMOVDQU. No byte is written where one faults, and #AC goes by eight bytes, as processors have
+/// it.
+pub fn store_chosen<const BYTES: u32>(
+    cpu: &mut Cpu,
+    bus: &mut Bus,
+    insn: &Insn,
+    value: Xmm,
+    mask: Xmm,
+) -> Done {
     let address = cpu.regs[RDI] & insn.address_mask();
-    for number in (0..16).filter(|number| lane::<u8>(mask, *number).sign()) {
-        let at = address.wrapping_add(number as u64) & insn.address_mask();
-        cpu.write::<u8>(bus, insn.seg, at, lane(value, number))?;
+    let place = |number: u32| address.wrapping_add(number as u64) & insn.address_mask();
+    let chosen = || (0..BYTES).filter(|number| lane::<u8>(mask, *number).sign());
+    cpu.probe_alignment(insn.seg, address, 8)?;
+    for number in chosen() {
+        cpu.probe_write(bus, insn.seg, place(number), 1)?;
+    }
+    for number in chosen() {
+        cpu.write::<u8>(bus, insn.seg, place(number), lane(value, number))?;
     }
     Ok(())
 }

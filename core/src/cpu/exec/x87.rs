@@ -130,10 +130,15 @@ impl X87 {
             && registers.iter().all(|register| *register == (0, 0))
     }
 
+    /// What processors do before the store of an MMX instruction, so that it is done even if that faults.
+    pub fn turn_to_0(&mut self) {
+        self.status &= !TOP;
+    }
+
     /// What every MMX instruction but EMMS does: TOP becomes 0 and no register is empty.
     #[inline(always)]
     pub fn enter_mmx(&mut self) {
-        self.status &= !TOP;
+        self.turn_to_0();
         if (self.tag & self.tag >> 1) & 0x5555 != 0 {
             self.set_tags(|_| false);
         }

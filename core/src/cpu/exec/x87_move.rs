@@ -229,10 +229,9 @@ fn store<S: Store, const POP: bool>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -
     } else {
         S::convert(&mut environment, cpu.x87.get(0))
     };
+    // What is not stored is not looked at: neither segment nor page can fault.
     if environment.unmasked(environment.found) & MEMORY == 0 {
         S::write(cpu, bus, insn, bytes)?;
-    } else {
-        cpu.probe_write(bus, insn.seg, cpu.ea(insn), bytes.as_ref().len() as u64)?;
     }
     if cpu.conclude_x87(insn, &environment, MEMORY) && POP {
         cpu.x87.pop();

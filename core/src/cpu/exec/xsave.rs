@@ -82,10 +82,11 @@ fn check(cpu: &mut Cpu, supervisor: bool) -> Done {
     Ok(())
 }
 
-/// The area's offset in its segment. #GP(0) unless at a multiple of 64.
+/// The area's offset in its segment. #GP(0) unless at a multiple of 64; #AC comes first, as with FXSAVE.
 fn area(cpu: &mut Cpu, insn: &Insn, write: bool) -> Result<u64, Stop> {
     let address = cpu.ea(insn);
     if cpu.linear(insn.seg, address, EXTENDED as u64, write)? & 63 != 0 {
+        cpu.probe_alignment(insn.seg, address, 4)?;
         return Err(cpu.general_protection(0));
     }
     Ok(address)

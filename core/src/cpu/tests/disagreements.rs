@@ -3,7 +3,7 @@
 use super::*;
 use crate::cpu::exception::vector::*;
 use crate::cpu::segment::LDTR;
-use crate::cpu::{Activity, RAX, RCX};
+use crate::cpu::{Activity, RAX, RCX, RDI, RSI};
 
 #[test]
 fn every_byte_of_an_instruction_lies_within_the_limit() {
@@ -139,4 +139,105 @@ fn init_leaves_the_state_of_the_table() {
     assert_eq!((cpu.ymm[3][0], cpu.mxcsr, cpu.xcr0), (7, 0x1fa0, 3));
     assert_eq!((cpu.x87.control, cpu.msr.lstar), (0x27f, 0x1234));
     assert_eq!(cpu.activity, Activity::Active);
+}
+
+/// Instructions in user mode with alignment checks on and nothing mapped at 4 MB.
+fn user_with_checks() -> Bench {
+    let mut bench = Bench::long().user();
+    bench.cpu.cr0 |= CR0_AM;
+    bench.cpu.set_flags(flags::AC);
+    bench
+}
+
+const ABSENT_PAGE: u64 = 0x40_0000;
+
+#[test]
+fn an_x87_store_that_is_held_back_does_not_look_at_memory() {
+    // FISTTP m16, FIST m32, FSTP m64 to [RAX], ST(0) being empty.
+    for code in [[0xdf, 0x08], [0xdb, 0x10], [0xdd, 0x18]] {
+        for address in [ABSENT_PAGE, 0x8_0001] {
+            let mut bench = user_with_checks();
+            bench.cpu.regs[RAX] = address;
+            // #IA is not masked.
+            bench.cpu.x87.control = 0x37e;
+            bench.run(&code);
+            assert_eq!(bench.cpu.rip, CODE + 2, "{code:x?}");
+            // IE, SF, ES and B.
+            assert_eq!(bench.cpu.x87.status, 0x80c1);
+        }
+        // The masked response is stored.
+        let mut bench = user_with_checks();
+        bench.cpu.regs[RAX] = ABSENT_PAGE;
+        bench.run(&code);
+        bench.assert_in(PAGE_FAULT);
+        assert_eq!(bench.cpu.x87.status, 0);
+    }
+}
+
+#[test]
+fn a_cmpxchg_that_fails_does_not_write_its_register() {
+    let mut bench = Bench::long();
+    (bench.cpu.regs[RAX], bench.cpu.regs[RCX]) = (1, 0x1234_5678_0000_0002);
+    // CMPXCHG ECX, EDX
+    bench.run(&[0x0f, 0xb1, 0xd1]);
+    assert_eq!(
+        (bench.cpu.regs[RAX], bench.cpu.regs[RCX]),
+        (2, 0x1234_5678_0000_0002)
+    );
+}
+
+#[test]
+fn cmpxchg16b_is_misaligned_before_its_page_is_missing() {
+    let mut bench = user_with_checks();
+    bench.cpu.regs[RAX] = ABSENT_PAGE + 8;
+    assert_eq!(bench.fault(&[0x48, 0x0f, 0xc7, 0x08], GENERAL_PROTECTION), 0);
+}
+
+#[test]
+fn arpl_writes_no_selector_that_it_does_not_change() {
+    let mut bench = Bench::protected();
+    bench.cpu.regs[RAX] = CODE + 0x100;
+    bench.store::<2>(CODE + 0x100, 1);
+    // ARPL CS:[EAX], CX: a code segment cannot be written.
+    let arpl = [0x2e, 0x63, 0x08];
+    bench.cpu.regs[RCX] = 1;
+    bench.run(&arpl);
+    assert_eq!(bench.cpu.rip, CODE + 3);
+    bench.cpu.regs[RCX] = 2;
+    assert_eq!(bench.fault(&arpl, GENERAL_PROTECTION), 0);
+}
+
+#[test]
+fn cmps_reads_its_destination_first() {
+    let mut bench = Bench::long();
+    (bench.cpu.regs[RSI], bench.cpu.regs[RDI]) = (ABSENT_PAGE, ABSENT_PAGE + 0x1000);
+    bench.fault(&[0xa6], PAGE_FAULT);
+    assert_eq!(bench.cpu.cr2, ABSENT_PAGE + 0x1000);
+}
+
+#[test]
+fn images_of_x87_state_are_aligned_as_their_operand_size_says() {
+    // FNSAVE [RAX] of 94 bytes, of 108, and FXSAVE.
+    for (code, address) in [
+        (&[0x66, 0xdd, 0x30][..], 0x8_0001),
+        (&[0xdd, 0x30], 0x8_0002),
+        (&[0x0f, 0xae, 0x00], 0x8_0002),
+    ] {
+        let mut bench = user_with_checks();
+        bench.cpu.regs[RAX] = address;
+        assert_eq!(bench.fault(code, ALIGNMENT_CHECK), 0, "{code:x?}");
+    }
+    let mut bench = user_with_checks();
+    bench.cpu.regs[RAX] = 0x8_0004;
+    bench.fault(&[0x0f, 0xae, 0x00], GENERAL_PROTECTION);
+}
+
+#[test]
+fn a_store_of_mmx_turns_the_stack_even_if_it_faults() {
+    let mut bench = Bench::long();
+    bench.cpu.x87.status = 3 << 11;
+    bench.cpu.regs[RAX] = ABSENT_PAGE;
+    // MOVQ [RAX], MM0
+    bench.fault(&[0x0f, 0x7f, 0x00], PAGE_FAULT);
+    assert_eq!((bench.cpu.x87.status, bench.cpu.x87.tag), (0, 0xffff));
 }

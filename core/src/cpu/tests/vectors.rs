@@ -201,3 +201,57 @@ fn outside_64_bit_mode_vzeroall_has_eight_registers() {
     assert_eq!(bench.cpu.ymm[7], [0; 4]);
     assert_eq!(bench.cpu.ymm[8], [1; 4]);
 }
+
+#[test]
+fn gathers_and_halves_make_no_alignment_check() {
+    let mut bench = with_avx().user();
+    bench.cpu.cr0 |= CR0_AM;
+    bench.cpu.set_flags(flags::AC | 2);
+    bench.cpu.regs[RDI] = 0x8_0001;
+    bench.cpu.ymm[2] = [!0; 4];
+    completes(&mut bench, GATHER);
+    // VCVTPH2PS XMM0, [RDI] and VCVTPS2PH [RDI], XMM0, 0
+    completes(&mut bench, &[0xc4, 0xe2, 0x79, 0x13, 0x07]);
+    completes(&mut bench, &[0xc4, 0xe3, 0x79, 0x1d, 0x07, 0]);
+}
+
+#[test]
+fn a_gather_that_faults_leaves_the_mask_as_whole_lanes() {
+    let mut bench = with_avx();
+    bench.cpu.regs[RDI] = ABSENT_PAGE;
+    bench.cpu.ymm[1] = [0; 4];
+    bench.cpu.ymm[2] = register([1, CHOSEN, 0, 0x7fff_ffff, CHOSEN | 1, 0, 0, 0]);
+    bench.fault(GATHER, vector::PAGE_FAULT);
+    assert_eq!(bench.cpu.ymm[2], register([0, !0, 0, 0, !0, 0, 0, 0]));
+}
+
+#[test]
+fn a_store_of_halves_that_faults_has_noted_its_exceptions() {
+    let mut bench = with_avx();
+    bench.cpu.regs[RDI] = ABSENT_PAGE;
+    bench.cpu.ymm[0] = [1, 0, 0, 0];
+    // VCVTPS2PH [RDI], XMM0, 0
+    bench.fault(&[0xc4, 0xe3, 0x79, 0x1d, 0x07, 0], vector::PAGE_FAULT);
+    // DE, UE and PE.
+    assert_eq!(bench.cpu.mxcsr, 0x1fb2);
+}
+
+#[test]
+fn maskmovdqu_writes_nothing_if_one_byte_faults() {
+    let mut bench = with_avx();
+    bench.cpu.regs[RDI] = ABSENT_PAGE - 8;
+    bench.cpu.ymm[0] = [!0; 4];
+    bench.cpu.ymm[1] = [!0; 4];
+    // VMASKMOVDQU XMM0, XMM1
+    let maskmovdqu = [0xc5, 0xf9, 0xf7, 0xc1];
+    bench.fault(&maskmovdqu, vector::PAGE_FAULT);
+    assert_eq!(bench.load::<8>(ABSENT_PAGE - 8), 0);
+
+    let mut bench = with_avx().user();
+    bench.cpu.cr0 |= CR0_AM;
+    bench.cpu.set_flags(flags::AC | 2);
+    bench.cpu.regs[RDI] = 0x8_0008;
+    completes(&mut bench, &maskmovdqu);
+    bench.cpu.regs[RDI] = 0x8_0004;
+    bench.fault(&maskmovdqu, vector::ALIGNMENT_CHECK);
+}
