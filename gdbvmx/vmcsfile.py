@@ -8,6 +8,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
+def _fred(area: str) -> tuple[str, ...]:
+    """KVM tells the stack pointers two a line; that of level 0 is no field of the VMCS."""
+    return (
+        f"FRED {area}: config={{{area}_ia32_fred_config}}, stack_levels={{{area}_ia32_fred_stklvls}}",
+        f"RSP1={{{area}_ia32_fred_rsp1}}",
+        f"RSP2={{{area}_ia32_fred_rsp2}}, RSP3={{{area}_ia32_fred_rsp3}}",
+    )
+
+
 def _shadow_stack(area: str) -> tuple[str, ...]:
     return (
         f"S_CET = {{{area}_ia32_s_cet}}",
@@ -48,6 +57,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
         "DebugExceptions = {guest_pending_debug_exceptions}",
         "PerfGlobCtl = {guest_ia32_perf_global_ctrl}",
         "BndCfgS = {guest_ia32_bndcfgs}",
+        *_fred("guest"),
         *_shadow_stack("guest"),
         "Interruptibility = {guest_interruptibility_state}",
         "ActivityState = {guest_activity_state}",
@@ -68,6 +78,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
         "EFER = {host_ia32_efer}",
         "PAT = {host_ia32_pat}",
         "PerfGlobCtl = {host_ia32_perf_global_ctrl}",
+        *_fred("host"),
         *_shadow_stack("host"),
     ),
     "Control State": (
@@ -82,11 +93,12 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
         "PFECmask={page_fault_error_code_mask}",
         "PFECmatch={page_fault_error_code_match}",
         "VMEntry: intr_info={entry_interruption_info} errcode={entry_exception_error_code}"
-        " ilen={entry_instruction_length}",
+        " ilen={entry_instruction_length}(?: event_data={injected_event_data})?",
         "VMExit: intr_info={exit_interruption_info} errcode={exit_interruption_error_code}"
         " ilen={exit_instruction_length}",
         "reason={exit_reason} qualification={exit_qualification}",
-        "IDTVectoring: info={idt_vectoring_info} errcode={idt_vectoring_error_code}",
+        "IDTVectoring: info={idt_vectoring_info} errcode={idt_vectoring_error_code}"
+        "(?: event_data={original_event_data})?",
         "TSC Offset = {tsc_offset}",
         "TSC Multiplier = {tsc_multiplier}",
         "TPR Threshold = {tpr_threshold}",
@@ -163,7 +175,8 @@ def _from_log(text: str) -> dict[str, int]:
         for pattern in rows:
             match = pattern.search(line)
             if match:
-                values.update((name, int(digits, 16)) for name, digits in match.groupdict().items())
+                found = match.groupdict().items()
+                values.update((name, int(digits, 16)) for name, digits in found if digits is not None)
                 line = line[: match.start()] + line[match.end() :]
     if not values:
         raise VmcsFileError(

@@ -82,6 +82,53 @@ def test_what_newer_and_older_kernels_add(tmp_path):
     }
 
 
+def test_event_data_and_fred(tmp_path):
+    log = tmp_path / "log"
+    log.write_text(
+        """\
+kvm_intel: *** Guest State ***
+kvm_intel: RSP = 0xffffc90000003f50  RIP = 0xffffffff81a00000
+kvm_intel: FRED guest: config=0xffffffff81a00000, stack_levels=0x0000000000000005
+RSP0=0x0000000000001000, RSP1=0x0000000000002000
+RSP2=0x0000000000003000, RSP3=0x0000000000004000
+kvm_intel: *** Host State ***
+kvm_intel: FRED host: config=0xffffffff82000000, stack_levels=0x0000000000000007
+RSP0=0x0000000000005000, RSP1=0x0000000000006000
+RSP2=0x0000000000007000, RSP3=0x0000000000008000
+kvm_intel: *** Control State ***
+kvm_intel: PinBased=0x000000ff EntryControls=0x0080d1ff
+kvm_intel: ExitControls=0x802befff SecondaryExitControls=0x0000000000000003
+kvm_intel: VMEntry: intr_info=80000301 errcode=00000000 ilen=00000002 event_data=0000000000004000
+kvm_intel: IDTVectoring: info=80000b0e errcode=00000002 event_data=00007f0000001000
+"""
+    )
+    assert vmcsfile.read(log, FIELDS) == {
+        "guest_rsp": 0xFFFF_C900_0000_3F50,
+        "guest_rip": 0xFFFF_FFFF_81A0_0000,
+        "guest_ia32_fred_config": 0xFFFF_FFFF_81A0_0000,
+        "guest_ia32_fred_stklvls": 5,
+        "guest_ia32_fred_rsp1": 0x2000,
+        "guest_ia32_fred_rsp2": 0x3000,
+        "guest_ia32_fred_rsp3": 0x4000,
+        "host_ia32_fred_config": 0xFFFF_FFFF_8200_0000,
+        "host_ia32_fred_stklvls": 7,
+        "host_ia32_fred_rsp1": 0x6000,
+        "host_ia32_fred_rsp2": 0x7000,
+        "host_ia32_fred_rsp3": 0x8000,
+        "pin_based_controls": 0xFF,
+        "entry_controls": 0x80D1FF,
+        "exit_controls": 0x802BEFFF,
+        "secondary_exit_controls": 3,
+        "entry_interruption_info": 0x8000_0301,
+        "entry_exception_error_code": 0,
+        "entry_instruction_length": 2,
+        "injected_event_data": 0x4000,
+        "idt_vectoring_info": 0x8000_0B0E,
+        "idt_vectoring_error_code": 2,
+        "original_event_data": 0x7F00_0000_1000,
+    }
+
+
 def test_the_second_dump_of_a_log_is_another_entrys(tmp_path):
     log = tmp_path / "log"
     text = (DATA / "kvm-dump.txt").read_text()

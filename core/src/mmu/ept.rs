@@ -10,7 +10,7 @@ use crate::platform::Bus;
 use crate::vmx::apic;
 use crate::vmx::capability::{ept_vpid, Capabilities};
 use crate::vmx::cause::Cause;
-use crate::vmx::controls::secondary;
+use crate::vmx::controls::{secondary, tertiary};
 use crate::vmx::fields::field;
 use crate::vmx::page_log;
 use crate::vmx::reasons::reason;
@@ -21,6 +21,11 @@ pub const READ: u64 = 1 << 0;
 pub const WRITE: u64 = 1 << 1;
 pub const EXECUTE: u64 = 1 << 2;
 pub const USER_EXECUTE: u64 = 1 << 10;
+/// In an entry that maps a page: guest paging may write to it although `WRITE` is 0, with "EPT paging-write control".
+const PAGING_WRITE: u64 = 1 << 58;
+/// In an entry that maps a page: with "guest-paging verification" a linear address may lead there only by guest paging
+/// structures on pages that have `PAGING_WRITE`.
+const VERIFY_GUEST_PAGING: u64 = 1 << 57;
 /// In an entry that maps a page or is not present: its EPT violations exit even with "EPT-violation #VE".
 const SUPPRESS_VE: u64 = 1 << 63;
 const LARGE: u64 = 1 << 7;
@@ -41,6 +46,7 @@ const WRITABLE_ADDRESS: u64 = 1 << 10;
 const EXECUTE_DISABLE_ADDRESS: u64 = 1 << 11;
 const NMI_UNBLOCKING: u64 = 1 << 12;
 const SHADOW_STACK_ACCESS: u64 = 1 << 13;
+const GUEST_PAGING: u64 = 1 << 15;
 
 /// Of the exit qualification of an SPP-related event: a miss, not a misconfiguration.
 const SUB_PAGE_MISS: u64 = 1 << 11;
@@ -76,6 +82,10 @@ pub struct Control {
     pub pages_1g: bool,
     /// Mode-based execute control.
     pub mode_based: bool,
+    /// EPT paging-write control.
+    pub paging_writes: bool,
+    /// The access is a paging write: to a guest paging structure, by the processor.
+    pub paging_write: bool,
     /// The sub-page-permission-table pointer, where sub-page write permissions apply.
     pub sub_pages: Option<u64>,
 }
@@ -90,6 +100,8 @@ impl Control {
             execute_only: offered & ept_vpid::EXECUTE_ONLY != 0,
             pages_1g: offered & ept_vpid::PAGES_1G != 0,
             mode_based: has(secondary::MODE_BASED_EXECUTE_CONTROL_FOR_EPT),
+            paging_writes: cpu.vmx.controls.tertiary & tertiary::EPT_PAGING_WRITE_CONTROL != 0,
+            paging_write: false,
             sub_pages: has(secondary::SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT)
                 .then(|| cpu.vmx.get(field::SUB_PAGE_PERMISSION_TABLE_POINTER)),
         }
@@ -113,7 +125,8 @@ impl Control {
     /// Whether an entry that is present is malformed (SDM vol. 3, 29.3.3.1).
     fn misconfigured(&self, level: u8, entry: u64, leaf: bool) -> bool {
         let rights = entry & self.rights();
-        if rights & READ == 0 && (rights & WRITE != 0 || !self.execute_only) {
+        let paging_write = leaf && self.paging_writes && entry & PAGING_WRITE != 0;
+        if rights & READ == 0 && (rights & WRITE != 0 || paging_write || !self.execute_only) {
             return true;
         }
         let mut reserved = ADDRESS & !((1 << self.maxphyaddr) - 1);
@@ -140,6 +153,8 @@ pub struct Page {
     pub rights: u64,
     /// A write needs no further flag in the tables.
     pub dirty: bool,
+    /// The entry that maps it.
+    pub step: Step,
 }
 
 /// Why there is no translation.
@@ -201,7 +216,8 @@ pub fn walk<T: Tables>(
             return Err(Failure::Misconfiguration { by: step });
         }
         rights &= entry;
-        if wanted & !entry != 0 {
+        let paging_write = leaf && control.paging_writes && control.paging_write && entry & PAGING_WRITE != 0;
+        if wanted & !(entry | if paging_write { WRITE } else { 0 }) != 0 {
             denied.get_or_insert(step);
         }
         if !leaf {
@@ -233,6 +249,7 @@ pub fn walk<T: Tables>(
             page_bytes,
             rights,
             dirty,
+            step,
         });
     }
 }
@@ -309,6 +326,7 @@ impl Tables for Physical<'_> {
 }
 
 /// What an access was made for: it decides the qualification's bits from 7 up.
+#[derive(Clone, Copy)]
 enum Purpose<'a> {
     /// The translation of a linear address.
     Final {
@@ -331,6 +349,7 @@ fn run(
     purpose: Purpose,
 ) -> Result<Page, Stop> {
     let mut control = Control::new(pointer, cpu);
+    control.paging_write = matches!(purpose, Purpose::Table { .. });
     if !matches!(purpose, Purpose::Final { .. }) {
         // Never for guest paging structures (29.3.4.1).
         control.sub_pages = None;
@@ -512,24 +531,44 @@ pub fn translate(
         Kind::Write => WRITE,
         Kind::Fetch => execute,
     };
-    let page = run(
-        cpu,
-        bus,
-        pointer,
-        physical,
-        wanted,
-        Purpose::Final {
-            linear,
-            leaf,
-            shadow_stack: access.shadow_stack,
-        },
-    )?;
+    let purpose = Purpose::Final {
+        linear,
+        leaf,
+        shadow_stack: access.shadow_stack,
+    };
+    let page = run(cpu, bus, pointer, physical, wanted, purpose)?;
+    verify_guest_paging(cpu, bus, physical, wanted, &page, purpose)?;
     Ok(Mapped {
         physical: page.physical,
         read: page.rights & READ != 0,
         write: page.rights & WRITE != 0 && page.dirty,
         fetch: page.rights & execute != 0,
     })
+}
+
+/// Guest-paging verification, of a page that can be accessed (SDM vol. 3, 29.3.3.2).
+fn verify_guest_paging(
+    cpu: &mut Cpu,
+    bus: &mut Bus,
+    address: u64,
+    wanted: u64,
+    page: &Page,
+    purpose: Purpose,
+) -> Result<(), Stop> {
+    const BOTH: u64 = tertiary::EPT_PAGING_WRITE_CONTROL | tertiary::GUEST_PAGING_VERIFICATION;
+    let verified = cpu.vmx.controls.tertiary & BOTH != BOTH
+        || page.step.entry & VERIFY_GUEST_PAGING == 0
+        || cpu.vmx.paging_structures_writable;
+    if verified {
+        return Ok(());
+    }
+    let stop = violation(cpu, address, wanted, page.rights, purpose);
+    cpu.vmx.exit.qualification |= GUEST_PAGING;
+    cpu.vmx.exit.cause = Cause::GuestPaging {
+        address: page.step.address,
+        entry: page.step.entry,
+    };
+    Err(virtualization_exception(cpu, bus, page.step.entry).unwrap_or(stop))
 }
 
 /// Translates the guest-physical address of a paging-structure entry. With accessed and dirty flags for EPT every such
@@ -547,6 +586,7 @@ pub fn translate_table(
     let write = write || pointer & POINTER_ACCESSED_DIRTY != 0;
     let wanted = READ | if write { WRITE } else { 0 };
     let page = run(cpu, bus, pointer, physical, wanted, Purpose::Table { linear })?;
+    cpu.vmx.paging_structures_writable &= page.step.entry & PAGING_WRITE != 0;
     not_apic(cpu, page.physical)
 }
 

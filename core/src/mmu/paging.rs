@@ -430,6 +430,7 @@ pub fn guard_tables(cpu: &mut Cpu, bus: &mut Bus) {
 
 fn translate_and_fill(cpu: &mut Cpu, bus: &mut Bus, linear: u64, access: Access) -> Result<u64, Stop> {
     let control = Control::of(cpu);
+    cpu.vmx.paging_structures_writable = true;
     let leaf = match walk(&control, &mut Running { cpu, bus, linear }, linear, access) {
         Ok(leaf) => leaf,
         Err(Failure::Tables(stop)) => return Err(stop),

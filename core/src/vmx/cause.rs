@@ -48,6 +48,9 @@ pub enum Cause {
     /// The EPT entry at host-physical `address` allows too little, or is not present (violation), or is malformed
     /// (misconfiguration).
     Ept { level: u8, address: u64, entry: u64 },
+    /// The EPT entry at host-physical `address` maps a page that guest paging structures lead to which guest paging may
+    /// not write to.
+    GuestPaging { address: u64, entry: u64 },
     /// The entry of the sub-page-permission tables at host-physical `address` is not valid or malformed; or, at level 1,
     /// it is the vector, and does not allow the write (an EPT violation) or is malformed.
     SubPage { level: u8, address: u64, entry: u64 },

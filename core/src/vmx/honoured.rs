@@ -89,7 +89,11 @@ pub const fn controls(word: Word) -> u64 {
                 | entry::LOAD_CET_STATE
         }
         Word::VmFunction => vm_function::EPTP_SWITCHING,
-        Word::Tertiary => tertiary::IPI_VIRTUALIZATION,
+        Word::Tertiary => {
+            tertiary::EPT_PAGING_WRITE_CONTROL
+                | tertiary::GUEST_PAGING_VERIFICATION
+                | tertiary::IPI_VIRTUALIZATION
+        }
         Word::SecondaryExit => secondary_exit::PREMATURELY_BUSY_SHADOW_STACK,
     }
 }
@@ -114,7 +118,6 @@ const NO_BRANCH_RECORDS: &str = "the processor has no architectural last-branch 
 const NO_USER_INTERRUPTS: &str = "the processor has no user interrupts";
 const NO_FRED: &str = "the processor has no FRED";
 const NO_SMM: &str = "the machine has no SMM, and so no dual-monitor treatment of SMIs";
-const NO_HLAT: &str = "hypervisor-managed linear-address translation is not built";
 
 /// The controls that the SDM defines beside those of `controls`, each with the reason.
 pub const LEFT_OUT: &[LeftOut] = &[
@@ -150,8 +153,8 @@ pub const LEFT_OUT: &[LeftOut] = &[
     ),
     left_out(
         Word::Tertiary,
-        tertiary::ENABLE_HLAT | tertiary::EPT_PAGING_WRITE_CONTROL | tertiary::GUEST_PAGING_VERIFICATION,
-        NO_HLAT,
+        tertiary::ENABLE_HLAT,
+        "it is not built; bits 53:48 of IA32_VMX_EPT_VPID_CAP, which it needs, have to be 0 for kvm-unit-tests",
     ),
     left_out(
         Word::Tertiary,

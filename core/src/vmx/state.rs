@@ -139,6 +139,8 @@ pub struct VmxState {
     pub apic: apic::State,
     /// An MTF VM exit is pending.
     pub mtf_pending: bool,
+    /// The guest paging structures of the walk under way lie on pages that EPT lets guest paging write to.
+    pub paging_structures_writable: bool,
     /// Exceptions in a row, each raised by the delivery of the one before: there was no instruction boundary since.
     pub serial_exceptions: u64,
     /// The locked access of the last instruction that has asserted a bus lock: a VM exit is pending.

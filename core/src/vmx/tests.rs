@@ -5,6 +5,7 @@ mod causes;
 mod controls_document;
 mod ept;
 mod every_reason;
+mod guest_paging;
 mod sub_pages;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use crate::cpu::bus_lock::Why;
 use crate::cpu::Cpu;
 use crate::mmu::ept;
 use crate::vmx::cause::Cause;
-use crate::vmx::controls::{secondary, Word};
+use crate::vmx::controls::{secondary, tertiary, Word};
 use crate::vmx::fields::{field, Field};
 use crate::vmx::qualification;
 use crate::vmx::reasons::{reason, ExitReason};
@@ -74,6 +74,11 @@ fn fields_of(cause: &Cause) -> &'static [Field] {
             field::PAGE_FAULT_ERROR_CODE_MATCH,
         ],
         Cause::Ept { .. } => &[field::EPT_POINTER, field::GUEST_PHYSICAL_ADDRESS],
+        Cause::GuestPaging { .. } => &[
+            field::TERTIARY_PROCESSOR_BASED_CONTROLS,
+            field::EPT_POINTER,
+            field::GUEST_PHYSICAL_ADDRESS,
+        ],
         Cause::SubPage { .. } => &[
             field::SUB_PAGE_PERMISSION_TABLE_POINTER,
             field::GUEST_PHYSICAL_ADDRESS,
@@ -161,6 +166,13 @@ fn cause_words(exit: &Exit) -> Vec<String> {
             address,
             entry,
         } => return vec![ept_words(exit, level, address, entry)],
+        Cause::GuestPaging { address, entry } => format!(
+            "The control {} is 1, and so is bit 57 of {entry:#x}, the EPT entry at {address:#x} for guest-physical address \
+             {:#x}; but a guest paging structure that leads there is on a page whose EPT entry has bit 58, paging-write \
+             access, 0.",
+            name(Word::Tertiary, tertiary::GUEST_PAGING_VERIFICATION),
+            exit.guest_physical
+        ),
         Cause::SubPage {
             level,
             address,

@@ -284,6 +284,16 @@ rules! {
         if if_secondary::<{ secondary::EPT_VIOLATION_VE }>(), PAGE_ALIGNED;
     "control.virtualization_exception.width", [VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS]
         if if_secondary::<{ secondary::EPT_VIOLATION_VE }>(), IN_PHYSICAL_WIDTH;
+    "control.hlat.ept", [SECONDARY_PROCESSOR_BASED_CONTROLS] if IF_HLAT, NEEDS_EPT;
+    "control.hlat_pointer.reserved", [HLAT_POINTER] if IF_HLAT, Check {
+        holds: |c, f| c.get(f[0]) & HLATP_RESERVED == 0,
+        words: |c, f| format!("{}; bits 2:0 and 11:5 must be 0", found(c, f[0])),
+    };
+    "control.hlat_pointer.width", [HLAT_POINTER] if IF_HLAT, IN_PHYSICAL_WIDTH;
+    "control.paging_write.ept", [SECONDARY_PROCESSOR_BASED_CONTROLS]
+        if if_tertiary::<{ tertiary::EPT_PAGING_WRITE_CONTROL }>(), NEEDS_EPT;
+    "control.guest_paging_verification.ept", [SECONDARY_PROCESSOR_BASED_CONTROLS]
+        if if_tertiary::<{ tertiary::GUEST_PAGING_VERIFICATION }>(), NEEDS_EPT;
     "control.pt_guest_physical.ept", [SECONDARY_PROCESSOR_BASED_CONTROLS] if IF_PT, NEEDS_EPT;
     "control.pt_guest_physical.rtit_ctl", [ENTRY_CONTROLS EXIT_CONTROLS] if IF_PT, Check {
         holds: |c, _| c.entry(entry::LOAD_IA32_RTIT_CTL) && c.exit(exit::CLEAR_IA32_RTIT_CTL),
@@ -301,6 +311,8 @@ rules! {
 
 const IF_EPT: Condition = if_secondary::<{ secondary::ENABLE_EPT }>();
 const IF_SPP: Condition = if_secondary::<{ secondary::SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT }>();
+const IF_HLAT: Condition = if_tertiary::<{ tertiary::ENABLE_HLAT }>();
+const HLATP_RESERVED: u64 = 0xfe7;
 const IF_SHADOWING: Condition = if_secondary::<{ secondary::VMCS_SHADOWING }>();
 const IF_PT: Condition = if_secondary::<{ secondary::PT_USES_GUEST_PHYSICAL_ADDRESSES }>();
 const IF_IPI_VIRTUALIZATION: Condition = if_tertiary::<{ tertiary::IPI_VIRTUALIZATION }>();

@@ -2,7 +2,7 @@
 
 use super::setups::*;
 use crate::vmx::capability::msr;
-use crate::vmx::controls::{entry, exit, pin, primary, secondary};
+use crate::vmx::controls::{entry, exit, pin, primary, secondary, tertiary};
 use crate::vmx::fields::{field::*, Field};
 use crate::vmx::rules::baseline::Setup;
 
@@ -122,6 +122,28 @@ pub fn execution_cases(cases: &mut Vec<Case>) {
         }),
         case("control.sub_page_permissions.ept", |s| {
             set_secondary(s, secondary::SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT);
+        }),
+        case("control.hlat.ept", |s| {
+            set_secondary(s, 0);
+            set_tertiary(s, tertiary::ENABLE_HLAT);
+        }),
+        case("control.hlat_pointer.reserved", |s| {
+            enable_ept(s);
+            set_tertiary(s, tertiary::ENABLE_HLAT);
+            s.set(HLAT_POINTER, 0x1020);
+        }),
+        case("control.hlat_pointer.width", |s| {
+            enable_ept(s);
+            set_tertiary(s, tertiary::ENABLE_HLAT);
+            s.set(HLAT_POINTER, BEYOND_WIDTH);
+        }),
+        case("control.paging_write.ept", |s| {
+            set_secondary(s, 0);
+            set_tertiary(s, tertiary::EPT_PAGING_WRITE_CONTROL);
+        }),
+        case("control.guest_paging_verification.ept", |s| {
+            set_secondary(s, 0);
+            set_tertiary(s, tertiary::GUEST_PAGING_VERIFICATION);
         }),
         case("control.vm_functions.reserved", |s| {
             set_secondary(s, secondary::ENABLE_VM_FUNCTIONS);

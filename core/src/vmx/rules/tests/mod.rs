@@ -8,7 +8,7 @@ mod setups;
 
 use super::baseline::{baseline, Setup, REVISION};
 use super::*;
-use crate::vmx::controls::secondary;
+use crate::vmx::controls::{secondary, tertiary};
 use crate::vmx::fields::field::*;
 use control_cases::*;
 use guest_cases::*;
@@ -120,6 +120,12 @@ fn just_satisfied_controls() -> Vec<Case> {
             set_secondary(s, bits);
         })
     };
+    let tertiary_with_ept = |id: &str, bits: u64| {
+        case(id, move |s| {
+            enable_ept(s);
+            set_tertiary(s, bits);
+        })
+    };
     vec![
         with_ept("control.pml.ept", secondary::ENABLE_PML),
         with_ept("control.unrestricted_guest.ept", secondary::UNRESTRICTED_GUEST),
@@ -130,6 +136,12 @@ fn just_satisfied_controls() -> Vec<Case> {
         with_ept(
             "control.sub_page_permissions.ept",
             secondary::SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT,
+        ),
+        tertiary_with_ept("control.hlat.ept", tertiary::ENABLE_HLAT),
+        tertiary_with_ept("control.paging_write.ept", tertiary::EPT_PAGING_WRITE_CONTROL),
+        tertiary_with_ept(
+            "control.guest_paging_verification.ept",
+            tertiary::GUEST_PAGING_VERIFICATION,
         ),
         case("control.eptp_switching.ept", |s| {
             enable_ept(s);

@@ -55,6 +55,14 @@ pub fn post_interrupts(s: &mut Setup) {
     s.set_bits(EXIT_CONTROLS, exit::ACKNOWLEDGE_INTERRUPT_ON_EXIT);
 }
 
+pub fn set_tertiary(s: &mut Setup, bits: u64) {
+    s.set_bits(
+        PRIMARY_PROCESSOR_BASED_CONTROLS,
+        primary::ACTIVATE_TERTIARY_CONTROLS,
+    );
+    s.set_bits(TERTIARY_PROCESSOR_BASED_CONTROLS, bits);
+}
+
 pub fn virtualize_ipis(s: &mut Setup) {
     s.set_bits(
         PRIMARY_PROCESSOR_BASED_CONTROLS,
