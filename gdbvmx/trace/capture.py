@@ -121,9 +121,15 @@ class Gdb:
         raise CaptureError(f"the target did not stop within {self.timeout:g} s")
 
     def _note_stop(self, record: dict[str, Any]) -> None:
-        if record["type"] == "notify" and record["message"] == "stopped":
+        if record["type"] != "notify":
+            return
+        if record["message"] == "stopped":
             self._running = False
             self._stops.append((record["payload"] or {}).get("reason", "unknown"))
+        elif record["message"] == "thread-group-exited" and self._running:
+            # A stub that ends with its machine, as QEMU's, may close the connection without another word.
+            self._running = False
+            self._stops.append("exited")
 
     def _next(self, end: float) -> dict[str, Any] | None:
         """The next thing that gdb says; None at the time `end`. Raises CaptureError if gdb has ended."""

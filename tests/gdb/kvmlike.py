@@ -4,9 +4,12 @@
 * A step from a hardware breakpoint reports the breakpoint again, and goes nowhere.
 * The step after one of an instruction that KVM emulates goes nowhere, as where Bochs is the processor.
 * To remove a breakpoint that is not there is an error.
+* When the machine ends, the connection does, without a word.
 """
 
 from __future__ import annotations
+
+import inspect
 
 from gdbvmx.remote import Server
 from gdbvmx.remote.arguments import PacketError
@@ -85,7 +88,13 @@ class KvmLikeServer(Server):
                 b"%x" % number: registers.encode(register, session.world)
                 for number, register in enumerate(registers.registers)
             }
-        return handler(session, arguments)
+        return self._until_it_ends(handler(session, arguments))
+
+    async def _until_it_ends(self, answer: Answer) -> bytes | None:
+        told = await answer if inspect.isawaitable(answer) else answer
+        if told is not None and told.startswith(b"W"):
+            raise ConnectionResetError
+        return told
 
     def _monitor(self, handler: Handler, session: Session, arguments: bytes) -> Answer:
         if arguments == b"," + b"info kvm".hex().encode():

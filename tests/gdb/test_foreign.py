@@ -154,3 +154,12 @@ def test_a_recorded_trace_is_that_of_the_machine(bench, gdbvmx, tmp_path):
     result = diff.compare(*recorded)
     assert result.compared > 20
     assert result.differences == []
+
+
+def test_what_was_recorded_outlives_the_connection(gdb_on, brokenvisor):
+    foreign = gdb_on(brokenvisor, append="mistake=missing-control", stub="kvm")
+    foreign("vmx trace start")
+    foreign("disconnect")
+    assert foreign("vmx trace status") == "Not recording, 0 events recorded.\n"
+    assert "has gone; what was recorded of it is still there" in foreign.error("vmx vmcs")
+    assert "has gone" in foreign.error("vmx trace start")

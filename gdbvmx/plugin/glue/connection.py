@@ -9,12 +9,16 @@ from contextlib import contextmanager
 import gdb
 
 from ..target import Target, TargetError
+from ..target.foreign import ForeignTarget
+from ..target.foreign.gone import GoneTarget
 from ..target.gdbvmx import GdbvmxTarget, Send, speaks
 from ..target.unknown import UnknownTarget
 from .foreign import foreign_target
 
 # By the number of gdb's connection: it is asked once what it is.
 _known: dict[int, Target] = {}
+# What gdb was connected to last, if something is left of it.
+_gone: GoneTarget | None = None
 
 
 def current_target() -> Target:
@@ -24,7 +28,7 @@ def current_target() -> Target:
         raise TargetError("the machine is running; interrupt it first")
     connection = getattr(gdb.selected_inferior(), "connection", None)
     if connection is None and hasattr(gdb, "TargetConnection"):
-        return UnknownTarget("gdb is connected to nothing")
+        return _gone or UnknownTarget("gdb is connected to nothing")
     if connection is not None and not hasattr(connection, "send_packet"):
         return UnknownTarget(f"gdb is connected to a {connection.type} target")
     number = connection.num if connection is not None else 0
@@ -39,7 +43,13 @@ def known_targets() -> list[Target]:
 
 
 def forget(connection: object) -> None:
-    _known.pop(getattr(connection, "num", 0), None)
+    global _gone
+    target = _known.pop(getattr(connection, "num", 0), None)
+    if isinstance(target, ForeignTarget) and target.events is not None:
+        target.events.close()
+        _gone = GoneTarget(target.name, target.events)
+    elif target is not None:
+        _gone = None
 
 
 def thread_id() -> int | None:

@@ -156,6 +156,12 @@ class Transitions:
                 breakpoint.delete()
         self._breakpoints = []
 
+    def close(self) -> None:
+        """The target has gone: no breakpoints are left, nor catchpoints."""
+        self._recording = False
+        self._catches = []
+        self._disarm()
+
     def _wanted(self) -> bool:
         return bool(self._catches) or self._recording
 

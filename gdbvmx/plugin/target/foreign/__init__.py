@@ -60,6 +60,9 @@ class Events(Protocol):
     def at_root(self) -> bool:
         """Whether the machine stands where the processor is in root operation for certain."""
 
+    def close(self) -> None:
+        """The target has gone: nothing stops there any more."""
+
 
 @dataclass
 class _Seen:
