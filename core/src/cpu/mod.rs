@@ -50,6 +50,8 @@ pub enum Stop {
     Sync,
     /// A repeated string instruction did a part of its work; it goes on at the same RIP.
     Again,
+    /// Nothing was done: the instruction waits for what FERR# brings, an interrupt or IGNNE#.
+    Frozen,
     /// `Cpu::fault` holds an exception to deliver.
     Fault,
     /// `Cpu::vmx.exit` holds a VM exit to take.

@@ -284,6 +284,12 @@ fn finish(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, done: Done) {
             // An event that comes before the next part pushes RF set (SDM vol. 3, 17.3.1.1).
             cpu.flags.rest |= flags::RF;
         }
+        Err(Stop::Frozen) => {
+            cpu.icount += 1;
+            cpu.rip = cpu.ip(insn);
+            cpu.no_trap = true;
+            cpu.report_float_error(bus);
+        }
         Err(stop) => {
             cpu.rip = cpu.ip(insn);
             if stop == Stop::Exit {

@@ -2,6 +2,7 @@
 
 mod calendar;
 mod cmos;
+mod coprocessor;
 mod debugcon;
 pub mod firmware;
 mod fwcfg;
@@ -64,6 +65,7 @@ pub struct Bus {
     pic_intr: bool,
     pit: pit::Pit,
     cmos: cmos::Cmos,
+    coprocessor: coprocessor::Coprocessor,
     serial: serial::Serial,
     debugcon: debugcon::DebugConsole,
     fwcfg: fwcfg::FwCfg,
@@ -99,6 +101,7 @@ impl Bus {
             pic_intr: false,
             pit: pit::Pit::default(),
             cmos: cmos::Cmos::new(low, high, cpus),
+            coprocessor: coprocessor::Coprocessor::default(),
             serial: serial::Serial::default(),
             debugcon: debugcon::DebugConsole::default(),
             fwcfg: fwcfg::FwCfg::default(),

@@ -1,6 +1,6 @@
 //! The I/O address space: which device answers at which port.
 
-use super::{cmos, debugcon, fwcfg, pci, pic, pit, pm, power, serial, testdev, Bus};
+use super::{cmos, coprocessor, debugcon, fwcfg, pci, pic, pit, pm, power, serial, testdev, Bus};
 
 /// Ports `first..=last` of a device. Accesses of up to `width` bytes that stay inside the range reach it whole; others
 /// are split into bytes, each to the device of its own port.
@@ -23,6 +23,7 @@ const DEVICES: &[&[PortRange]] = &[
     fwcfg::PORTS,
     pci::PORTS,
     testdev::PORTS,
+    coprocessor::PORTS,
 ];
 
 fn find(port: u16) -> Option<&'static PortRange> {

@@ -77,8 +77,12 @@ fn pop_all<T: Int>(cpu: &mut Cpu, bus: &mut Bus, _: &Insn) -> Done {
 
 /// ENTER. `imm` holds the bytes of locals and, from bit 16 on, the nesting level.
 fn enter<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
-    let old = cpu.regs[RSP];
-    let done = build_frame::<T>(cpu, bus, insn.imm & 0xffff, insn.imm >> 16 & 31);
+    let (old, level) = (cpu.regs[RSP], insn.imm >> 16 & 31);
+    // It may read what it pushed: it cannot begin twice.
+    if level > 1 && !cpu.solo {
+        return Err(Stop::Solo);
+    }
+    let done = build_frame::<T>(cpu, bus, insn.imm & 0xffff, level);
     match done {
         Ok(frame) => {
             cpu.set_reg(RBP as u8, T::from_u64(frame));

@@ -26,6 +26,16 @@ pub mod status {
 }
 use status::*;
 
+/// How an exception that is pending while CR0.NE is clear was made known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ferr {
+    #[default]
+    Inactive,
+    Active,
+    /// IGNNE# is asserted: instructions go on.
+    Ignored,
+}
+
 /// The tag of an empty register.
 const EMPTY: u16 = 3;
 
@@ -41,6 +51,8 @@ pub struct X87 {
     pub operand: u64,
     /// The 80-bit registers in physical order: significand, then sign and exponent.
     pub registers: [Extended; 8],
+    /// The pin, inactive without a pending exception.
+    pub ferr: Ferr,
 }
 
 impl Default for X87 {
@@ -53,6 +65,7 @@ impl Default for X87 {
             instruction: 0,
             operand: 0,
             registers: [(0, 0); 8],
+            ferr: Ferr::Inactive,
         }
     }
 }
@@ -124,6 +137,7 @@ impl X87 {
             instruction,
             operand,
             registers,
+            ferr: _,
         } = self;
         (*control, *status, *tag, *opcode) == (0x37f, 0, 0xffff, 0)
             && (*instruction, *operand) == (0, 0)
@@ -188,7 +202,15 @@ impl X87 {
         self.status &= !(ES | B);
         if self.status & !self.control & EXCEPTIONS != 0 {
             self.status |= ES | B;
+        } else {
+            self.ferr = Ferr::Inactive;
         }
+    }
+
+    /// FNCLEX.
+    pub fn clear_exceptions(&mut self) {
+        self.status &= C0 | C1 | C2 | C3 | TOP;
+        self.ferr = Ferr::Inactive;
     }
 
     pub fn environment(&self) -> Environment {
@@ -215,8 +237,8 @@ impl Cpu {
         Ok(())
     }
 
-    /// All others: #MF for an exception that an earlier instruction left. With CR0.NE clear the PC's external logic would
-    /// interrupt; there is none here, and it is as if IGNNE# were asserted (SDM vol. 1, 8.7.2).
+    /// All others: #MF for an exception that an earlier instruction left. With CR0.NE clear the processor asserts FERR#
+    /// and stands still before this instruction, until an interrupt comes or IGNNE# is asserted (SDM vol. 1, 8.7.2).
     #[inline(always)]
     pub fn check_x87_waiting(&mut self) -> Done {
         self.check_x87()?;
@@ -234,15 +256,31 @@ impl Cpu {
 
     #[inline(always)]
     pub fn check_math_fault(&mut self) -> Done {
-        if self.x87.status & ES != 0 && self.cr0 & CR0_NE != 0 {
-            return Err(self.math_fault());
+        if self.x87.status & ES != 0 {
+            return self.math_fault();
         }
         Ok(())
     }
 
     #[cold]
-    fn math_fault(&mut self) -> Stop {
-        self.raise(vector::MATH_FAULT, None, 0)
+    fn math_fault(&mut self) -> Done {
+        if self.cr0 & CR0_NE != 0 {
+            return Err(self.raise(vector::MATH_FAULT, None, 0));
+        }
+        match self.x87.ferr {
+            Ferr::Ignored => Ok(()),
+            _ => Err(Stop::Frozen),
+        }
+    }
+
+    /// Drives FERR# for the pending exception, and looks at IGNNE#.
+    pub fn report_float_error(&mut self, bus: &mut Bus) {
+        if self.x87.ferr == Ferr::Inactive {
+            bus.assert_ferr();
+            self.x87.ferr = Ferr::Active;
+        } else if bus.ignne() {
+            self.x87.ferr = Ferr::Ignored;
+        }
     }
 
     /// Ends an instruction that is no control instruction: notes its exceptions. True: its result may be written.

@@ -2,7 +2,7 @@
 
 use iced_x86::{Code, Mnemonic as Mn};
 
-use super::x87::{status::*, wait, X87};
+use super::x87::{wait, X87};
 use crate::cpu::decode::{Flow, Form, Group, Operand};
 use crate::cpu::insn::{Handler, Insn};
 use crate::cpu::{Cpu, Done, RAX};
@@ -19,7 +19,7 @@ fn fninit(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
 
 fn fnclex(cpu: &mut Cpu, _: &mut Bus, _: &Insn) -> Done {
     cpu.check_x87()?;
-    cpu.x87.status &= C0 | C1 | C2 | C3 | TOP;
+    cpu.x87.clear_exceptions();
     Ok(())
 }
 

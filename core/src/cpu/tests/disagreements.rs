@@ -3,7 +3,7 @@
 use super::*;
 use crate::cpu::exception::vector::*;
 use crate::cpu::segment::LDTR;
-use crate::cpu::{Activity, RAX, RCX, RDI, RSI};
+use crate::cpu::{Activity, RAX, RBP, RCX, RDI, RSI};
 
 #[test]
 fn every_byte_of_an_instruction_lies_within_the_limit() {
@@ -240,4 +240,25 @@ fn a_store_of_mmx_turns_the_stack_even_if_it_faults() {
     // MOVQ [RAX], MM0
     bench.fault(&[0x0f, 0x7f, 0x00], PAGE_FAULT);
     assert_eq!((bench.cpu.x87.status, bench.cpu.x87.tag), (0, 0xffff));
+}
+
+#[test]
+fn enter_does_not_begin_twice_where_the_new_top_of_the_stack_is_code() {
+    const TOP: u64 = CODE + 0x9000;
+    let mut bench = Bench::long();
+    (bench.cpu.regs[RSP], bench.cpu.regs[RBP]) = (TOP + 13, TOP + 10);
+    bench.store::<4>(TOP + 6, 0x4433_2211);
+    // NOP; ENTER of 16 bits with level 3, in one block, which the frame ends in.
+    let locals = (TOP + 5 - CODE) as u16;
+    let [low, high] = locals.to_le_bytes().map(u64::from);
+    for (n, byte) in [0x90, 0x66, 0xc8, low, high, 3u64].into_iter().enumerate() {
+        bench.store::<1>(CODE + n as u64, byte);
+    }
+    let turn = Turn {
+        until: bench.cpu.icount + 2,
+        leave_breakpoint: false,
+        mask_interrupts: false,
+    };
+    run::turn(&mut bench.cpu, &mut bench.bus, &mut bench.code, turn);
+    assert_eq!(bench.load::<4>(TOP + 7), 0x4433_2211);
 }

@@ -7,6 +7,7 @@ mod debug;
 mod delivery;
 mod disagreements;
 mod far;
+mod ferr;
 mod frames;
 mod paragraphs;
 mod segments;
