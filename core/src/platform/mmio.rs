@@ -1,6 +1,6 @@
 //! The physical addresses that are not RAM: which device answers there.
 
-use super::{ioapic, testdev, Bus};
+use super::{hpet, ioapic, testdev, Bus};
 
 const PAGE: u64 = 0x1000;
 
@@ -21,6 +21,8 @@ impl Bus {
             }
         } else if address & !(PAGE - 1) == ioapic::BASE {
             u64::from(self.ioapic.read(address & 0xFF & !3)) >> (8 * (address & 3))
+        } else if address.wrapping_sub(hpet::BASE) < hpet::SIZE {
+            self.hpet_read(address - hpet::BASE)
         } else if address.wrapping_sub(testdev::MEMORY) < testdev::MEMORY_SIZE {
             self.testdev.read_memory(address - testdev::MEMORY, bytes)
         } else {
@@ -42,6 +44,8 @@ impl Bus {
                 self.ioapic.write(offset, value as u32);
                 self.service_ioapic();
             }
+        } else if address.wrapping_sub(hpet::BASE) < hpet::SIZE {
+            self.hpet_write(address - hpet::BASE, bytes, value);
         } else if address.wrapping_sub(testdev::MEMORY) < testdev::MEMORY_SIZE {
             self.testdev.write_memory(address - testdev::MEMORY, bytes, value);
         }

@@ -6,6 +6,7 @@ mod coprocessor;
 mod debugcon;
 pub mod firmware;
 mod fwcfg;
+mod hpet;
 mod interrupts;
 mod ioapic;
 mod lapic;
@@ -61,6 +62,7 @@ pub struct Bus {
     /// Some local APIC's page lies over RAM.
     apic_over_ram: bool,
     ioapic: ioapic::IoApic,
+    hpet: hpet::Hpet,
     pic: pic::Pic,
     pic_intr: bool,
     pit: pit::Pit,
@@ -97,6 +99,7 @@ impl Bus {
             limits: local::ApicLimits::default(),
             apic_over_ram: false,
             ioapic: ioapic::IoApic::default(),
+            hpet: hpet::Hpet::default(),
             pic: pic::Pic::default(),
             pic_intr: false,
             pit: pit::Pit::default(),
@@ -189,6 +192,7 @@ impl Bus {
             self.fire_pit();
             self.fire_cmos();
             self.fire_pm();
+            self.fire_hpet();
             self.reschedule();
         }
         if self.timer_deadline(cpu).is_some_and(|deadline| deadline <= clock) {
@@ -204,6 +208,7 @@ impl Bus {
             .into_iter()
             .chain(self.cmos.next_deadline())
             .chain(self.pm.next_deadline(self.clock))
+            .chain(self.hpet.next_deadline())
             .min();
     }
 

@@ -1,7 +1,7 @@
 //! ACPI's tables (ACPI 6.5, chapter 5): how the root leads to the processors, the interrupt controllers and the registers that
 //! turn the machine off.
 
-use super::super::{ioapic, pm, power, serial};
+use super::super::{hpet, ioapic, pm, power, serial};
 use super::{aml, set_checksum, Tables};
 use crate::platform::lapic::DEFAULT_BASE;
 
@@ -42,6 +42,7 @@ pub fn put(tables: &mut Tables, cpus: usize) {
     let described = [
         tables.put(&table(b"FACP", 3, &fadt(facs, dsdt)), 16),
         tables.put(&table(b"APIC", 4, &madt(cpus)), 16),
+        tables.put(&table(b"HPET", 1, &timers()), 16),
     ];
     let narrow: Vec<u8> = described.iter().flat_map(|at| at.to_le_bytes()).collect();
     let wide: Vec<u8> = described
@@ -155,6 +156,19 @@ fn madt(cpus: usize) -> Vec<u8> {
     madt
 }
 
+/// The high-precision event timers (IA-PC HPET 1.0a, 3.2.4).
+fn timers() -> Vec<u8> {
+    const MEMORY_SPACE: u8 = 0;
+    const MINIMUM_COUNTS: u16 = 100;
+    let mut timers = hpet::IDENTITY.to_le_bytes().to_vec();
+    timers.extend([MEMORY_SPACE, 64, 0, 0]);
+    timers.extend(hpet::BASE.to_le_bytes());
+    timers.push(0); // its number
+    timers.extend(MINIMUM_COUNTS.to_le_bytes());
+    timers.push(0); // no page protection
+    timers
+}
+
 /// What cannot be found by looking: the sleep type of power-off, the root of PCI, and the devices of an ISA bus.
 fn dsdt() -> Vec<u8> {
     let off = aml::byte(pm::SLEEP_TYPE_OFF);
@@ -233,7 +247,7 @@ mod tests {
         assert!(sums_to_zero(&bytes[..20]) && sums_to_zero(&bytes[..36]));
         let tables = walk(&bytes);
         let names: Vec<_> = tables.iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, [b"RSDT", b"XSDT", b"FACP", b"APIC", b"DSDT"]);
+        assert_eq!(names, [b"RSDT", b"XSDT", b"FACP", b"APIC", b"HPET", b"DSDT"]);
         assert!(tables.iter().all(|(_, table)| sums_to_zero(table)));
     }
 
