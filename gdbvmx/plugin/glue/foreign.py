@@ -129,6 +129,6 @@ def _watch(target: ForeignTarget, debugger: _Gdb) -> None:
         return read((name,))[name]
 
     forcing = Forcing(read_one, target.write_known, debugger.monitor)
-    transitions = Transitions(read, reason_name, forcing)
+    transitions = Transitions(read, reason_name, _core.qualification, forcing)
     _watched.append(transitions)
     target.events = transitions

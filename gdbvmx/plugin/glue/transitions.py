@@ -59,6 +59,8 @@ _MEANT: Mapping[str, Callable[[int, int], bool]] = {
 # Reads fields of the VMCS, the processor being in root operation, with what was read before forgotten.
 Read = Callable[[Sequence[str]], Mapping[str, int]]
 Reason = Callable[[int], Optional[str]]
+# What a qualification means, of an exit with this reason and interruption information: names and words.
+Decode = Callable[[int, int, int], "list[tuple[str, str]]"]
 
 
 class Transitions:
@@ -66,9 +68,10 @@ class Transitions:
 
     abilities = frozenset(("events", "catch", "trace", "force"))
 
-    def __init__(self, read: Read, reason_name: Reason, forcing: Forcing) -> None:
+    def __init__(self, read: Read, reason_name: Reason, decode: Decode, forcing: Forcing) -> None:
         self._read = read
         self._reason_name = reason_name
+        self._decode = decode
         self._forcing = forcing
         self._breakpoints: list[_Transition] = []
         self._catches: list[dict[str, Any]] = []
@@ -101,7 +104,7 @@ class Transitions:
     def take_caught(self) -> tuple[int, Mapping[str, Any]] | None:
         """The catchpoint that has just stopped the machine and its event, told once."""
         caught, self._caught = self._caught, None
-        return None if caught is None else (caught[0], plain(caught[1]))
+        return None if caught is None else (caught[0], self._explained(caught[1]))
 
     def at_root(self) -> bool:
         """Whether the machine stands at one of the places where the processor is in root operation."""
@@ -208,6 +211,14 @@ class Transitions:
             self._trace.append(event)
         return event
 
+    def _explained(self, event: Event) -> dict[str, Any]:
+        """The event with its qualification decoded."""
+        values = plain(event)
+        if event.reason is not None and event.qualification is not None:
+            information = event.interruption_info or 0
+            values["details"] = self._decode(event.reason, event.qualification, information)
+        return values
+
     def _catch(self, event: Event) -> bool:
         self._paused = self._pause is not None and time.monotonic() >= self._pause
         if self._paused:
@@ -239,7 +250,7 @@ class Transitions:
 
     def exits(self, count: int) -> list[dict[str, Any]]:
         chosen = [event for event in self._events if event.kind in _CAUGHT["exit"]][-count:]
-        return [plain(event) for event in chosen]
+        return [self._explained(event) for event in chosen]
 
     def last_events(self, count: int, kinds: Sequence[str] = ()) -> list[dict[str, Any]]:
         return [plain(event) for event in self._events if not kinds or event.kind in kinds][-count:]
