@@ -49,6 +49,7 @@ mod tests {
     #[test]
     fn a_write_to_the_port_ends_the_request_and_the_next_exception_begins_anew() {
         let mut bus = Bus::for_test(1);
+        bus.io_write(0, 0xA1, 1, 0);
         bus.assert_ferr();
         assert!(requested(&mut bus) && !bus.ignne());
         bus.acknowledge(0);
