@@ -21,6 +21,10 @@
 sandbox_msrs:
 	.long 0xc0000081, 0xc0000082, 0xc0000084, 0x174, 0x175, 0x176, 0xc0000100, 0xc0000101, 0xc0000102
 
+	.section .rodata.fault_tasks, "a"
+	.globl fault_tasks
+fault_tasks:
+
 	.section .data
 	.balign 16
 clean_fpu:
@@ -221,6 +225,7 @@ back64:
 	dec %ebx
 	jnz 1b
 	xor %eax, %eax
+	mov %rax, %cr8
 	mov %eax, %fs
 	mov %eax, %gs
 	popfq
@@ -377,6 +382,10 @@ back32:
 	mov %eax, OUT_AT(OUT_DR7)
 	xor %eax, %eax
 	mov %eax, %db7
+	lgdt case_gdt
+	movb $0x89, GDT + SEL_WAY_BACK + 5 /* a case may have made it busy */
+	mov $SEL_WAY_BACK, %eax
+	ltr %ax
 	mov kernel_cr4, %eax
 	mov %eax, %cr4
 	mov kernel_cr3, %eax
@@ -389,13 +398,16 @@ back32:
 	mov %eax, %cr0
 	ljmp $SEL_CODE64, $back64
 
-	/* The double-fault task: what the interrupted one was doing is in its TSS. */
-	.globl fault_task
-fault_task:
-	mov $8, %eax
-	mov %eax, OUT_AT(OUT_VECTOR)
+	/* The fault tasks: what the interrupted one was doing is in its TSS. */
+	.irp vector, 8, 2, 10, 11, 12
+fault_task_\vector:
+	movl $\vector, OUT_AT(OUT_VECTOR)
 	popl OUT_AT(OUT_ERROR)
 	jmp 2b
+	.pushsection .rodata.fault_tasks, "a"
+	.long fault_task_\vector
+	.popsection
+	.endr
 
 	/* Real-address mode: SDM vol. 3, 10.9.2. */
 to_real:
@@ -526,6 +538,7 @@ low_handlers:
 	.set vector, vector + 1
 	.endr
 	.noaltmacro
+	.balign 8
 	.globl low_end
 low_end:
 

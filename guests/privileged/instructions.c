@@ -7,6 +7,11 @@
 /* General detect. Only ever set for a case whose first instruction takes it: the handlers read debug registers. */
 #define DR7_GD BIT(13)
 
+#define IRET 0xcf
+#define MOV_SS 0xd08e /* from AX */
+#define POP_SP 0x5c
+#define LEAVE 0xc9
+
 #define ALL (BIT(MODES) - 1)
 #define DESCRIPTORS (BIT(VIRTUAL8086) - 1)
 
@@ -46,7 +51,8 @@ static bool is_paging(const struct situation *s)
 /* A value for CR0 or CR4 that faults, or under which the sandbox still works. */
 static u64 for_control_register(struct situation *s, unsigned number)
 {
-	u64 now = s->in[number == 0 ? IN_CR0 : number == 3 ? IN_CR3 : IN_CR4], value = one_bit_changed(s, now);
+	u64 now = s->in[number == 0 ? IN_CR0 : number == 3 ? IN_CR3 : IN_CR4] & ~(number == 0 && s->mode == REAL ? CR0_PE : 0);
+	u64 value = one_bit_changed(s, now);
 	/* for CR3 the address, of which PAE paging takes more bits */
 	u64 unsafe = number == 0 ? CR0_PE | CR0_PG : number == 4 ? CR4_PAE : 0xfffffffffffe0;
 
@@ -81,13 +87,13 @@ void build_control(struct situation *s)
 		if (number == 8 && write) /* CR8 is not the sandbox's: back to 0 */
 			emit_bytes(s, 6, 0xc0220f44c031);
 	} else if (how < 7) {
-		bool write = chance(s, 75);
+		unsigned write = chance(s, 75) ? 0x230f : 0x210f, which = below(s, 8);
 
 		use(s, RAX, random64(s) & (s->mode == LONG64 && chance(s, 30) ? ~DR7_GD : 0xffffd700));
-		if (s->level == 0 && chance(s, 10))
+		if (s->level == 0 && (which & 6) != 4 && chance(s, 10)) /* #UD of DR4 and DR5 comes first */
 			s->in[IN_DR7] |= DR7_GD;
-		emit_bytes(s, 2, write ? 0x230f : 0x210f);
-		emit(s, 0xc0 | below(s, 8) << 3);
+		emit_bytes(s, 2, write);
+		emit(s, 0xc0 | which << 3);
 	} else if (how == 7) {
 		/* LLDT, LTR, VERR, VERW; SLDT, STR */
 		use(s, RAX, random_selector(s));
@@ -143,8 +149,8 @@ void build_fast_calls(struct situation *s)
 	s->in[IN_MSRS + 5] = linear;
 	use(s, RCX, chance(s, 70) ? linear : random_address(s));
 	use(s, RDX, chance(s, 70) ? linear : random_address(s));
-	if (s->mode == LONG64) /* R11: flags for SYSRET, TF rarely */
-		s->in[IN_REGS + 11] = random64(s) & ~(chance(s, 80) ? RFLAGS_TF : 0);
+	if (s->mode == LONG64) /* R11: flags for SYSRET; the SDM does not say when TF begins to trap */
+		s->in[IN_REGS + 11] = random64(s) & ~RFLAGS_TF;
 	unsigned which = below(s, s->mode == LONG64 ? 6 : 5);
 	if (s->mode != LONG64 && which == 3)
 		which = 0;
@@ -171,7 +177,7 @@ void build_sensitive(struct situation *s)
 	unsigned count = 1 + below(s, 2);
 
 	use(s, RDX, 0xf8 + below(s, 8)); /* ports where nothing is */
-	use(s, RAX, random_selector(s));
+	use(s, RAX, random_selector(s) & (s->mode == REAL ? ~1u : ~0u)); /* LMSW */
 	use(s, RCX, 0xc0000080);
 	if (chance(s, 30))
 		s->in[IN_CR0] |= (u64)below(s, 8) << 1; /* MP, EM, TS */
@@ -192,6 +198,17 @@ void build_sensitive(struct situation *s)
 	if (chance(s, 3)) /* more than 15 bytes */
 		while (s->at < 0x24)
 			emit(s, 0x2e);
+}
+
+/* In 64-bit mode IRET has 64-bit operands: the family of returns has the others. */
+static void emit_or_wide_iret(struct situation *s, unsigned length, u64 bytes)
+{
+	if (s->mode == LONG64 && (bytes == IRET || bytes == (IRET << 8 | 0x66))) {
+		emit_operand_size(s, 8);
+		emit(s, IRET);
+	} else {
+		emit_bytes(s, length, bytes);
+	}
 }
 
 void build_virtual(struct situation *s)
@@ -227,7 +244,7 @@ void build_virtual(struct situation *s)
 
 		if ((instructions[which].bytes & 0xff) == 0xf4 && s->level == 0)
 			continue; /* a HLT that works would be the end */
-		emit_bytes(s, instructions[which].length, instructions[which].bytes);
+		emit_or_wide_iret(s, instructions[which].length, instructions[which].bytes);
 	}
 }
 
@@ -328,7 +345,7 @@ void build_debug(struct situation *s)
 	} instructions[] = {{1, 0x90}, {1, 0x9c}, {1, 0x9d}, {1, 0x50}, {1, 0x58}, {1, 0xf1}, {2, 0xd08e},
 		{2, 0xd08e}, {1, 0xfb}, {2, 0xa4f3}, {2, 0xaaf3}, {1, 0xa4}, {1, 0xaa}, {1, 0xab}, {2, 0xf8e6}, {1, 0xcf},
 		{2, 0x20cd}, {3, 0xc8210f}, {3, 0xc8230f}, {2, 0xc031}, {2, 0x060f}, {1, 0xac}, {2, 0xabf3}};
-	unsigned count = 3 + below(s, 6);
+	unsigned count = 3 + below(s, 6), last = 0;
 	u64 data = s->mode == LONG64 ? DATA : 0, stack = has_descriptors(s) ? STACKS + s->level * STACK_PAGE :
 									      STACKS + 3 * STACK_PAGE;
 
@@ -360,7 +377,11 @@ void build_debug(struct situation *s)
 	while (count--) {
 		unsigned which = below(s, ARRAY_SIZE(instructions));
 
-		emit_bytes(s, instructions[which].length, instructions[which].bytes);
+		/* whether a second MOV SS delays a trap is the processor's choice (SDM vol. 3, 6.8.3) */
+		if (instructions[which].bytes == MOV_SS && last == MOV_SS)
+			continue;
+		last = (unsigned)instructions[which].bytes;
+		emit_or_wide_iret(s, instructions[which].length, instructions[which].bytes);
 	}
 }
 
@@ -405,6 +426,8 @@ void build_stack(struct situation *s)
 	while (count--) {
 		unsigned which = below(s, ARRAY_SIZE(instructions));
 
+		if (s->mode == REAL && (instructions[which].bytes == POP_SP || instructions[which].bytes == LEAVE))
+			continue; /* as above: any SP may come of them */
 		emit_bytes(s, instructions[which].length, instructions[which].bytes);
 	}
 }

@@ -4,7 +4,8 @@
 #define LAYOUT_H
 
 #define VECTORS 0x00000 /* of real-address mode */
-#define LOW_MEMORY 0x1000 /* after the vectors and what the firmware keeps */
+#define VECTORS_BYTES 0x400
+#define LOW_MEMORY 0x00400
 #define CODE 0x10000
 #define DATA 0x20000
 #define STACKS 0x30000 /* four pages: the stack of level n is page n */
@@ -13,20 +14,22 @@
 
 #define TABLES 0x40000
 #define GDT TABLES
-#define GDT_SLOTS 64
+#define GDT_SLOTS 48
 #define LDT (TABLES + 0x200)
-#define LDT_SLOTS 16
+#define LDT_SLOTS 8
 #define TSS (TABLES + 0x300)
 #define TSS_BYTES 0x100
 #define TASKS (TABLES + 0x400) /* what task switches lead to: four TSSs */
 #define TASK_COUNT 4
-#define TABLES_BYTES 0x800     /* what a case can have changed */
-#define FAULT_TSS (TABLES + 0x800) /* of the double-fault task */
+#define FAULT_TASKS (TABLES + 0x800) /* TSSs of the tasks that take #DF, NMI, #TS, #NP and #SS outside long mode */
+#define FAULT_TASK_COUNT 5
+#define TABLES_BYTES 0xd00 /* what a case can have changed */
 #define IDT 0x41000
 #define IDT_BYTES 0x1000
 #define HANDLER_STACK 0x43000 /* its end */
 
 #define PAGING 0x50000
+#define PAGING_BYTES 0x9000
 #define PML4 (PAGING + 0x0000)
 #define PDPT (PAGING + 0x1000)
 #define PD (PAGING + 0x2000)
@@ -48,12 +51,13 @@
 /* Selectors of the test's GDT: the first five are as in selectors.h. */
 #define SEL_TASK 0x20  /* 16 bytes in long mode */
 #define SEL_LDT 0x30   /* the same */
-#define SEL_FAULT 0x40 /* the TSS of the double-fault task */
 #define SEL_CODE16 0x48
 #define SEL_DATA16 0x50
 #define SEL_TASKS 0x58     /* TASK_COUNT of them */
+#define SEL_WAY_BACK 0x78 /* a TSS for the way back to long mode, which does not begin with one of 16 bits */
 #define SEL_PLAIN 0x80     /* code, data and stack for each level */
-#define RANDOM_SLOT 28     /* random descriptors from here on */
+#define SEL_FAULT_TASKS 0xe0
+#define RANDOM_SLOT 33     /* random descriptors from here on */
 
 /* Quadwords of IN: what a case begins with. */
 #define IN_MODE 0

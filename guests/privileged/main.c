@@ -13,6 +13,7 @@
 #include "cpu.h"
 #include "machine.h"
 #include "situation.h"
+#include "watchdog.h"
 
 #define DEBUG_CONSOLE 0xe9
 
@@ -54,7 +55,7 @@ static u64 digest_of(u64 digest, u64 from, u64 bytes)
 static const struct {
 	u64 from, bytes;
 } areas[] = {
-	{TABLES, TABLES_BYTES + 0x68},
+	{TABLES, TABLES_BYTES},
 	{DATA, 0x100},
 	{DATA + 0xff8, 0x48},
 	{STACKS, 0x10},
@@ -89,11 +90,27 @@ static void tell_details(const struct situation *s)
 	}
 	for (unsigned n = 0; n < ARRAY_SIZE(areas); n++)
 		for (u64 at = areas[n].from; at < areas[n].from + areas[n].bytes; at += 8)
-			if (*(volatile u64 *)at) {
+			if (*(volatile u64 *)at && *(volatile u64 *)at != TERMINATORS) {
 				put_named("  at ", at);
 				put_named(" ", *(volatile u64 *)at);
 				put("\n");
 			}
+}
+
+/* What CS:RIP of the exception leads to, as far as that is in the sandbox. */
+static u64 last_code(const struct situation *s)
+{
+	volatile u64 *out = (volatile u64 *)OUT;
+	u64 selector = out[OUT_CS], base = selector << 4;
+
+	if (s->mode != REAL && !(out[OUT_RFLAGS] & RFLAGS_VM)) {
+		u64 value = *(volatile u64 *)((selector & 4 ? LDT : GDT) + (selector & 0x1f8));
+		bool flat = in_long_mode(s) && value & BIT(53);
+
+		base = flat ? 0 : (value >> 16 & 0xffffff) | (value >> 56) << 24;
+	}
+	base += out[OUT_RIP];
+	return base < TABLES ? *(volatile u64 *)base : 0;
 }
 
 static void tell(const struct situation *s, u64 number, const char *family)
@@ -124,6 +141,7 @@ static void tell(const struct situation *s, u64 number, const char *family)
 	put_named(" dr6 ", out[OUT_DR6]);
 	put_named(" cr4 ", s->in[IN_CR4]);
 	put_named(" code ", *(volatile u64 *)(CODE + (s->in[IN_RIP] & 0xffff)));
+	put_named(" last ", last_code(s));
 	put_named(" registers ", registers);
 	put_named(" memory ", memory);
 	put("\n");
@@ -137,7 +155,8 @@ void main(void)
 
 	cmdline_value("family", only, sizeof(only));
 	print("privileged: seed %lu, cases %lu to %lu\n", seed, first, first + cases - 1);
-	sandbox_clear();
+	sandbox_open();
+	watchdog_open();
 	for (u64 number = first; number < first + cases; number++) {
 		struct situation s;
 		const struct family *family;
@@ -149,7 +168,14 @@ void main(void)
 				family = &families[n];
 		situation_fill(&s, family->modes);
 		family->build(&s);
+		watchdog_start();
 		run_case();
+		if (((volatile u64 *)OUT)[OUT_VECTOR] == NMI_VECTOR) { /* where it was then is not told */
+			fill(OUT, OUT_WORDS * 8, 0);
+			store(OUT + 8 * OUT_VECTOR, 8, NMI_VECTOR);
+			sandbox_restore(false, false);
+			fill(TABLES, TABLES_BYTES, 0);
+		}
 		if (!in_long_mode(&s)) /* what a null selector leaves there is not told */
 			((volatile u64 *)OUT)[OUT_MSRS + 6] = ((volatile u64 *)OUT)[OUT_MSRS + 7] = 0;
 		tell(&s, number, family->name);

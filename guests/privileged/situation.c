@@ -1,7 +1,9 @@
 #include "situation.h"
 
 #include "cpu.h"
+#include "sandbox.h"
 #include "selectors.h"
+#include "watchdog.h"
 
 #define PRESENT 0x80
 #define CODE_SEGMENT 0x1b
@@ -13,15 +15,10 @@
 #define GATE_TASK 0x5
 #define TSS32 0x9
 #define LDT_TYPE 0x2
-#define TERMINATORS 0xcccccccccccccccc /* INT3 */
-
-#define PTE_P BIT(0)
-#define PTE_W BIT(1)
-#define PTE_U BIT(2)
-#define PTE_PS BIT(7)
 
 extern const u32 handlers32[], handlers64[];
-extern const char fault_task[], low_start[], low_handlers[], low_end[];
+extern const u32 fault_tasks[FAULT_TASK_COUNT];
+extern const char low_start[], low_handlers[];
 
 u64 random64(struct situation *s)
 {
@@ -35,41 +32,12 @@ u64 random64(struct situation *s)
 
 unsigned below(struct situation *s, unsigned limit)
 {
-	return (unsigned)(random64(s) % limit);
+	return (unsigned)((random64(s) >> 32) * limit >> 32);
 }
 
 bool chance(struct situation *s, unsigned percent)
 {
 	return below(s, 100) < percent;
-}
-
-void store(u64 address, unsigned bytes, u64 value)
-{
-	switch (bytes) {
-	case 1:
-		*(volatile u8 *)address = (u8)value;
-		break;
-	case 2:
-		*(volatile u16 *)address = (u16)value;
-		break;
-	case 4:
-		*(volatile u32 *)address = (u32)value;
-		break;
-	default:
-		*(volatile u64 *)address = value;
-	}
-}
-
-static void fill(u64 address, unsigned bytes, u64 value)
-{
-	for (u64 at = address; at < address + bytes; at += 8)
-		*(volatile u64 *)at = value;
-}
-
-static void copy(u64 address, const void *from, size_t bytes)
-{
-	for (size_t i = 0; i < bytes; i++)
-		((volatile u8 *)address)[i] = ((const u8 *)from)[i];
 }
 
 bool in_long_mode(const struct situation *s)
@@ -149,6 +117,32 @@ u64 random_descriptor(struct situation *s)
 	}
 }
 
+static void write_gate(const struct situation *s, unsigned vector, u64 offset, u16 selector, unsigned rights,
+	unsigned stack)
+{
+	u64 low = (offset & 0xffff) | (u64)selector << 16 | (u64)stack << 32 | (u64)rights << 40 |
+		(offset >> 16 & 0xffff) << 48;
+
+	if (!in_long_mode(s)) {
+		store(IDT + 8 * vector, 8, low);
+		return;
+	}
+	store(IDT + 16 * vector, 8, low);
+	store(IDT + 16 * vector + 8, 8, offset >> 32);
+}
+
+void mark_accessed(void)
+{
+	for (u64 at = GDT; at < LDT + 8 * LDT_SLOTS; at += 8)
+		if (*(volatile u64 *)at & BIT(44))
+			store(at, 8, *(volatile u64 *)at | BIT(40));
+}
+
+void take_by_task(const struct situation *s, unsigned vector, unsigned task)
+{
+	write_gate(s, vector, 0, (u16)(SEL_FAULT_TASKS + 8 * task), PRESENT | GATE_TASK, 0);
+}
+
 u16 plain_selector(unsigned level, enum segment_number segment)
 {
 	unsigned which = segment == CS ? 0 : segment == SS ? 2 : 1;
@@ -199,20 +193,6 @@ u64 wild_address(struct situation *s)
 	return (s->mode == LONG64 ? upper : 0) | code_address(s, 0x8000);
 }
 
-static void write_gate(const struct situation *s, unsigned vector, u64 offset, u16 selector, unsigned rights,
-	unsigned stack)
-{
-	u64 low = (offset & 0xffff) | (u64)selector << 16 | (u64)stack << 32 | (u64)rights << 40 |
-		(offset >> 16 & 0xffff) << 48;
-
-	if (!in_long_mode(s)) {
-		store(IDT + 8 * vector, 8, low);
-		return;
-	}
-	store(IDT + 16 * vector, 8, low);
-	store(IDT + 16 * vector + 8, 8, offset >> 32);
-}
-
 void random_gate(struct situation *s, unsigned vector)
 {
 	static const unsigned types[] = {6, 7, 14, 14, 14, 15, 15, 5, 12};
@@ -240,8 +220,6 @@ void random_gate(struct situation *s, unsigned vector)
 static void make_interrupt_table(const struct situation *s)
 {
 	fill(IDT, IDT_BYTES, 0);
-	for (unsigned vector = 0; vector < 0x30; vector++)
-		store(VECTORS + 4 * vector, 4, CODE << 12 | 0x300);
 	for (unsigned vector = 0; vector < 32; vector++) {
 		unsigned level = vector == 3 || vector == 4 ? 3 << 5 : 0;
 
@@ -251,8 +229,8 @@ static void make_interrupt_table(const struct situation *s)
 		else if (in_long_mode(s))
 			write_gate(s, vector, handlers64[vector], SEL_CODE64,
 				PRESENT | level | GATE_INTERRUPT32, 1);
-		else if (vector == 8)
-			write_gate(s, vector, 0, SEL_FAULT, PRESENT | GATE_TASK, 0);
+		else if (vector == 8 || vector == NMI_VECTOR)
+			take_by_task(s, vector, vector == NMI_VECTOR);
 		else
 			write_gate(s, vector, handlers32[vector], SEL_CODE32,
 				PRESENT | level | GATE_INTERRUPT32, 0);
@@ -306,12 +284,15 @@ static void make_descriptors(struct situation *s)
 	descriptor_store(SEL_DATA / 8, 0x00cf93000000ffff);
 	descriptor_store(SEL_CODE64 / 8, 0x00af9b000000ffff);
 	descriptor_store(SEL_TASK / 8, descriptor(TSS, TSS_BYTES - 1, PRESENT | TSS32, 0));
+	descriptor_store(SEL_WAY_BACK / 8, descriptor(TSS, TSS_BYTES - 1, PRESENT | TSS32, 0));
 	descriptor_store(SEL_LDT / 8, descriptor(LDT, LDT_SLOTS * 8 - 1, PRESENT | LDT_TYPE, 0));
-	descriptor_store(SEL_FAULT / 8, descriptor(FAULT_TSS, 0x67, PRESENT | TSS32, 0));
 	descriptor_store(SEL_CODE16 / 8, descriptor(LOW_CODE, 0xffff, PRESENT | CODE_SEGMENT, 0));
 	descriptor_store(SEL_DATA16 / 8, descriptor(0, 0xffff, PRESENT | DATA_SEGMENT, 0));
 	for (unsigned n = 0; n < TASK_COUNT; n++)
 		descriptor_store(SEL_TASKS / 8 + n, descriptor(task_address(n), 0xff, PRESENT | TSS32, 0));
+	for (unsigned n = 0; n < FAULT_TASK_COUNT; n++)
+		descriptor_store(
+			SEL_FAULT_TASKS / 8 + n, descriptor(FAULT_TASKS + 0x100 * n, 0x67, PRESENT | TSS32, 0));
 	for (unsigned level = 0; level < 4; level++) {
 		unsigned slot = SEL_PLAIN / 8 + 3 * level, dpl = level << 5;
 		u64 size = s->bits == 64 ? LONG : s->bits == 32 ? BIG : 0;
@@ -331,40 +312,6 @@ static void make_descriptors(struct situation *s)
 				descriptor_store(slot, 0);
 }
 
-/* The first 2 MB in pages, of which a program may use those of the sandbox that are not the system's; the rest of 4 GB
- * in large ones for the system. */
-static void make_paging(struct situation *s)
-{
-	u64 user = s->level == 3 || chance(s, 10) ? PTE_U : 0;
-
-	fill(PAGING, 0x9000, 0);
-	for (u64 page = 0; page < 512; page++) {
-		u64 address = page << 12, flags = PTE_P | PTE_W;
-
-		if (address < TABLES)
-			flags |= user;
-		store(PT + 8 * page, 8, address | flags);
-		store(PT32 + 4 * page, 4, address | flags);
-	}
-	for (u64 page = 1; page < 512; page++)
-		store(PD + 8 * page, 8, page << 21 | PTE_P | PTE_W | PTE_PS);
-	for (u64 page = 1; page < 1024; page++)
-		store(PD32 + 4 * page, 4, page << 22 | PTE_P | PTE_W | PTE_PS);
-	store(PML4, 8, PDPT | PTE_P | PTE_W | PTE_U);
-	store(PDPT, 8, PD | PTE_P | PTE_W | PTE_U);
-	store(PDPT_PAE, 8, PD | PTE_P);
-	store(PD, 8, PT | PTE_P | PTE_W | PTE_U);
-	store(PD + 8 * (WINDOW >> 21), 8, WINDOW_PT | PTE_P | PTE_W | PTE_U);
-	store(PD32, 4, PT32 | PTE_P | PTE_W | PTE_U);
-	store(PD32 + 4 * (WINDOW >> 22), 4, WINDOW_PT32 | PTE_P | PTE_W | PTE_U);
-	for (u64 page = 512; page < 1024; page++) /* the image lies there */
-		store(PT32 + 4 * page, 4, page << 12 | PTE_P | PTE_W);
-	for (u64 page = 0; page < WINDOW_PAGES; page++) {
-		store(WINDOW_PT + 8 * page, 8, (DATA + (page << 12)) | PTE_P | PTE_W | PTE_U);
-		store(WINDOW_PT32 + 4 * page, 4, (DATA + (page << 12)) | PTE_P | PTE_W | PTE_U);
-	}
-}
-
 static u64 random_cr4(struct situation *s)
 {
 	static const u64 bits[] = {BIT(0), BIT(1), BIT(2), BIT(3), BIT(9), BIT(11), BIT(16), BIT(20), BIT(21)};
@@ -374,16 +321,6 @@ static u64 random_cr4(struct situation *s)
 		if (chance(s, i < ARRAY_SIZE(bits) - 2 ? 50 : 20))
 			cr4 |= bits[i];
 	return cr4;
-}
-
-/* All of it; a case then mends what cases reach. */
-void sandbox_clear(void)
-{
-	for (unsigned vector = 0x30; vector < 256; vector++)
-		store(VECTORS + 4 * vector, 4, CODE << 12 | 0x300);
-	fill(LOW_MEMORY, CODE - LOW_MEMORY, TERMINATORS);
-	fill(CODE, 0x10000, TERMINATORS);
-	fill(DATA, TABLES - DATA, 0);
 }
 
 void situation_begin(struct situation *s, u64 seed, u64 number)
@@ -418,20 +355,15 @@ void situation_fill(struct situation *s, u64 modes)
 
 	fill(IN, IN_WORDS * 8, 0);
 	fill(OUT, OUT_WORDS * 8, 0);
-	fill(CODE, 0x1100, TERMINATORS);
-	fill(CODE + 0xfe00, 0x200, TERMINATORS);
-	fill(DATA, 0x1100, 0);
-	fill(DATA + 0xff00, 0x100, 0);
-	fill(STACKS, 4 * STACK_PAGE, 0);
+	sandbox_restore(s->level == 3 || chance(s, 10), !has_descriptors(s));
 	make_descriptors(s);
 	make_interrupt_table(s);
 	make_task_state(s);
 	for (unsigned n = 0; n < TASK_COUNT; n++)
 		make_task(task_address(n), 0x100, plain_selector(s->level, CS), plain_selector(s->level, SS),
 			STACK_START);
-	make_task(FAULT_TSS, (u64)fault_task, SEL_CODE32, SEL_DATA, HANDLER_STACK);
-	make_paging(s);
-	copy(LOW_CODE, low_start, (size_t)(low_end - low_start));
+	for (unsigned n = 0; n < FAULT_TASK_COUNT; n++)
+		make_task(FAULT_TASKS + 0x100 * n, fault_tasks[n], SEL_CODE32, SEL_DATA, HANDLER_STACK);
 
 	if (chance(s, 50))
 		cr0 |= BIT(16); /* WP */
@@ -454,9 +386,12 @@ void situation_fill(struct situation *s, u64 modes)
 			s->in[IN_CR3] = PD32;
 		}
 	}
+	if (!in_long_mode(s))
+		store(TSS + 0x1c, 4, s->in[IN_CR3]);
 	for (unsigned n = 0; n < TASK_COUNT; n++)
 		store(task_address(n) + 0x1c, 4, s->in[IN_CR3]);
-	store(FAULT_TSS + 0x1c, 4, s->in[IN_CR3]);
+	for (unsigned n = 0; n < FAULT_TASK_COUNT; n++)
+		store(FAULT_TASKS + 0x100 * n + 0x1c, 4, s->in[IN_CR3]);
 	s->in[IN_CR0] = cr0;
 	s->in[IN_CR4] = cr4;
 	s->in[IN_DR6] = 0xffff0ff0;

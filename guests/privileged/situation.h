@@ -2,7 +2,7 @@
 #ifndef SITUATION_H
 #define SITUATION_H
 
-#include "layout.h"
+#include "sandbox.h"
 #include "types.h"
 
 enum mode { LONG64, COMPATIBILITY32, COMPATIBILITY16, PROTECTED32, PROTECTED16, VIRTUAL8086, REAL, MODES };
@@ -37,7 +37,6 @@ bool chance(struct situation *s, unsigned percent);
 
 /* Begins case `number`; chooses a mode of `modes`, a set of BIT(mode), and a level; fills tables and registers with
  * what leads somewhere. No code yet. */
-void sandbox_clear(void);
 void situation_begin(struct situation *s, u64 seed, u64 number);
 void situation_fill(struct situation *s, u64 modes);
 bool in_long_mode(const struct situation *s);
@@ -52,7 +51,8 @@ unsigned code_target(struct situation *s);                   /* an offset that c
 u64 wild_address(struct situation *s); /* not canonical; its lower half is harmless */
 u64 data_address(const struct situation *s, unsigned offset);
 void random_gate(struct situation *s, unsigned vector);
-void store(u64 address, unsigned bytes, u64 value);
+void take_by_task(const struct situation *s, unsigned vector, unsigned task); /* one of the fault tasks */
+void mark_accessed(void); /* all segments in the tables */
 void descriptor_store(unsigned slot, u64 descriptor);
 u64 task_address(unsigned n);
 

@@ -82,12 +82,14 @@ static void emit_returns_at_targets(struct situation *s)
 		unsigned here = s->at, bytes = operand_size(s);
 
 		s->at = at;
-		emit_operand_size(s, bytes);
 		if (chance(s, 30)) {
+			emit_operand_size(s, s->mode == LONG64 ? 8 : bytes);
 			emit(s, 0xcf); /* IRET */
 		} else if (chance(s, 50)) {
+			emit_operand_size(s, bytes);
 			emit(s, 0xcb); /* RETF */
 		} else {
+			emit_operand_size(s, bytes);
 			emit(s, 0xca);
 			emit_bytes(s, 2, 2 * below(s, 8));
 		}
@@ -194,35 +196,61 @@ void build_interrupts(struct situation *s)
 	emit_bytes(s, events[which].length, events[which].bytes);
 }
 
+/* Some selector instead of that of register n, or after the last of them the LDT's. Those of code and stack keep their
+ * level, in which they have to agree. */
+static void flawed_selector(struct situation *s, u64 segments, unsigned width, unsigned n, unsigned level)
+{
+	u16 selector = random_selector(s);
+
+	if (n == CS || n == SS)
+		selector = (u16)((selector & ~3u) | level);
+	store(segments + n * width, 2, selector);
+}
+
+/* A TSS of 32 or of 16 bits. In which order a switch checks what it holds is the processor's choice (SDM vol. 3, 7.3),
+ * so one thing at most is bad. */
+static void fill_task(struct situation *s, u64 at, bool wide, bool debug, unsigned level)
+{
+	unsigned width = wide ? 4 : 2, count = wide ? 6 : 4;
+	u64 ip = at + (wide ? 0x20 : 0xe), registers = ip + 2 * width, segments = at + (wide ? 0x48 : 0x22);
+
+	store(ip, width, code_target(s));
+	store(ip + width, width, random64(s) & 0x7cd5);
+	for (unsigned n = 0; n < 8; n++)
+		store(registers + n * width, width, n == RSP ? STACK_START : random64(s));
+	for (unsigned n = 0; n < count; n++)
+		store(segments + n * width, width,
+			n == CS || n == SS || chance(s, 50) ? plain_selector(level, n) : 0);
+	store(segments + count * width, width, SEL_LDT);
+	if (chance(s, 60))
+		flawed_selector(s, segments, width, below(s, count + 1), level);
+	else if (wide && chance(s, 20))
+		store(ip, 4, wild_address(s));
+	if (wide && debug)
+		store(at + 0x64, 1, chance(s, 10));
+}
+
 void build_tasks(struct situation *s)
 {
 	unsigned task = below(s, TASK_COUNT), how = below(s, 4);
 	u64 at = task_address(task);
-	unsigned level = below(s, 4);
+	bool wide = chance(s, 75);
 	u16 selector = (u16)(SEL_TASKS + 8 * task);
 
 	if (how != 2) /* not to what faults again */
 		emit_returns_at_targets(s);
-	if (chance(s, 80)) {
-		store(at + 0x20, 4, chance(s, 90) ? code_target(s) : wild_address(s));
-		store(at + 0x24, 4, random64(s) & 0x7cd5);
-		store(at + 0x38, 4, STACK_START);
-		store(at + 0x4c, 2, chance(s, 80) ? plain_selector(level, CS) : random_selector(s));
-		store(at + 0x50, 2, chance(s, 80) ? plain_selector(level, SS) : random_selector(s));
-		store(at + 0x48, 2, chance(s, 50) ? plain_selector(level, DS) : random_selector(s));
-		store(at + 0x54, 2, chance(s, 50) ? plain_selector(level, DS) : random_selector(s));
-		store(at + 0x58, 2, chance(s, 50) ? 0 : random_selector(s));
-		store(at + 0x60, 2, chance(s, 60) ? SEL_LDT : chance(s, 50) ? 0 : random_selector(s));
-		store(at + 0x64, 1, chance(s, 10));
-	}
-	for (unsigned n = 0; n < 8; n++)
-		if (n != RSP)
-			store(at + 0x28 + 4 * n, 4, random64(s));
-	/* available or busy, of 16 or 32 bits, for this level or not, long enough or not */
+	/* with T set, but where the switch may end in a fault of its own */
+	fill_task(s, at, wide, how != 2, below(s, 4));
+	mark_accessed();
+	/* Nor is it said what the segment registers hold in a handler that is not a task (SDM vol. 3, 6.15). */
+	for (unsigned n = 2; n < FAULT_TASK_COUNT && !in_long_mode(s); n++)
+		take_by_task(s, 8 + n, n); /* #TS, #NP, #SS */
+	/* available or busy, for this level or not, long enough or not */
 	if (chance(s, 30))
-		store(GDT + selector + 5, 1, (chance(s, 90) ? 0x80 : 0) | below(s, 4) << 5 | (chance(s, 50) ? 0xb : 1));
+		store(GDT + selector + 5, 1,
+			(chance(s, 90) ? 0x80 : 0) | below(s, 4) << 5 | (wide ? 9 : 1) | (chance(s, 20) ? 2 : 0));
 	else
-		store(GDT + selector + 5, 1, 0xe9);
+		store(GDT + selector + 5, 1, wide ? 0xe9 : 0xe1);
 	if (chance(s, 5))
 		store(GDT + selector, 2, 0x2a + below(s, 0x40));
 	if (how == 0) {
@@ -255,7 +283,7 @@ void build_tasks(struct situation *s)
 	} else {
 		store(TSS, 2, selector);
 		if (chance(s, 80))
-			store(GDT + selector + 5, 1, 0x8b);
+			store(GDT + selector + 5, 1, wide ? 0x8b : 0x83);
 		s->in[IN_RFLAGS] |= RFLAGS_NT;
 		emit(s, 0xcf);
 	}

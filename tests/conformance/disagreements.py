@@ -57,6 +57,8 @@ _SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
 _RIGHTS = tuple(f"guest_{name}_access_rights" for name in _SEGMENTS)
 _CODE = 1 << 3
 _UNRESTRICTED = 1 << 7
+_PAGING = 1 << 31
+_IA32E_GUEST = 1 << 9
 _LOAD_PERF_ON_ENTRY = 1 << 13
 _LOAD_PERF_ON_EXIT = 1 << 12
 _EPT_FLAGS = 1 << 6
@@ -146,6 +148,16 @@ TABLE: tuple[Disagreement, ...] = (
         lambda case: _bad_guest(case) and not _canonical(case["guest_rip"]),
     ),
     Disagreement(
+        "Bochs takes an IA-32e mode guest without paging where the guest is unrestricted",
+        "27.3.1.1",
+        lambda case: (
+            _bad_guest(case)
+            and case["secondary_processor_based_controls"] & _UNRESTRICTED != 0
+            and case["entry_controls"] & _IA32E_GUEST != 0
+            and case["guest_cr0"] & _PAGING == 0
+        ),
+    ),
+    Disagreement(
         "Bochs does not look at bits 63:32 of the pending debug exceptions",
         "27.3.1.5",
         lambda case: _bad_guest(case) and case["guest_pending_debug_exceptions"] >> 32 != 0,
@@ -174,7 +186,7 @@ TABLE: tuple[Disagreement, ...] = (
         "Bochs does not take the enabled-breakpoint bit alone for a pending debug exception",
         "27.7.3",
         lambda case: (
-            case.ours.startswith(("X0 i80000301", "X34 S681c="))
+            (case.ours.startswith(("X0 i80000301", "X34 S681c=")) or "v80000301" in case.ours.split())
             and case.theirs.startswith("X34")
             and case["guest_pending_debug_exceptions"] & 0x500F == 0x1000
         ),

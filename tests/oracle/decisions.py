@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-DEBUG, PAGE_FAULT, GENERAL_PROTECTION = 1, 14, 13
+DEBUG, DOUBLE_FAULT, INVALID_TSS, STACK_FAULT, GENERAL_PROTECTION, PAGE_FAULT, ALIGNMENT = (
+    1,
+    8,
+    10,
+    12,
+    13,
+    14,
+    17,
+)
 RESUME, ZERO, VIRTUAL = 1 << 16, 1 << 6, 0x180000
 CONDITIONS, SINGLE_STEP, ACCESS_DETECTED = 0xF, 1 << 14, 1 << 13
 VME, SMAP = 1 << 0, 1 << 21
+FETCH = 1 << 4
+IP_LIMIT = 0xFFFF
+INTERRUPTS = b"\xcc\xcd\xce\xf1\x0f"
+LONG_MODES = ("long64", "compat32", "compat16")
 
 
 @dataclass(frozen=True)
@@ -28,11 +40,44 @@ class Outcome:
     dr6: int
     cr4: int
     code: bytes
+    """The first eight."""
+    last: bytes
+    """Eight from where the exception was, which for a fault is the instruction that it comes of."""
     registers: int
     memory: int
 
     def differs_in(self, other: Outcome) -> set[str]:
         return {name for name, value in vars(self).items() if value != getattr(other, name)}
+
+
+def _opcode(code: bytes, mode: str) -> bytes:
+    """What is left of an instruction after its prefixes."""
+    at = 0
+    while at < len(code) and code[at] in b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3":
+        at += 1
+    if mode == "long64" and at < len(code) and code[at] & 0xF0 == 0x40:
+        at += 1
+    return code[at:]
+
+
+def _is_group5(opcode: bytes, *forms: int) -> bool:
+    return opcode[:1] == b"\xff" and len(opcode) > 1 and opcode[1] >> 3 & 7 in forms
+
+
+def _is_near_call(opcode: bytes) -> bool:
+    return opcode[:1] == b"\xe8" or _is_group5(opcode, 2)
+
+
+def _is_far_call(opcode: bytes) -> bool:
+    return opcode[:1] == b"\x9a" or _is_group5(opcode, 3)
+
+
+def _reads_parts(opcode: bytes) -> bool:
+    """Far pointers in memory, and the frames of far returns."""
+    far_loads = (b"\x0f\xb2", b"\x0f\xb4", b"\x0f\xb5")
+    return opcode[:1] in (b"\xc4", b"\xc5", b"\xca", b"\xcb", b"\xcf") or (
+        opcode[:2] in far_loads or _is_group5(opcode, 3, 5)
+    )
 
 
 @dataclass(frozen=True)
@@ -45,13 +90,18 @@ class Decision:
     """Given ours, theirs, and the names of what differs."""
 
 
-def _only_resume_flag(ours: Outcome, theirs: Outcome, differing: set[str]) -> bool:
+def _refused(ours: Outcome, theirs: Outcome, differing: set[str]) -> bool:
+    """The same instruction ended it, here as it may not go where it would."""
     return (
-        differing <= {"flags", "dr6", "memory"}
-        and ours.vector == DEBUG
-        and ours.flags ^ theirs.flags == RESUME
-        and ours.flags & RESUME != 0
+        differing <= {"vector", "error", "cr2", "registers", "memory"}
+        and ours.vector == GENERAL_PROTECTION
+        and ours.error in (0, 1)
     )
+
+
+def _same_but_for_flags(ours: Outcome, differing: set[str]) -> bool:
+    """Of a debug exception; the flags are in the memory that it pushes to, as well."""
+    return differing <= {"flags", "dr6", "memory"} and ours.vector == DEBUG
 
 
 TABLE = (
@@ -59,8 +109,10 @@ TABLE = (
         "general detect is a fault, which pushes RF set, and no single step",
         "vol. 3, 17.3.1.1 and 17.3.1.3",
         lambda ours, theirs, differing: (
-            _only_resume_flag(ours, theirs, differing)
+            _same_but_for_flags(ours, differing)
             and ours.dr6 & ACCESS_DETECTED != 0
+            and ours.flags & ~theirs.flags in (0, RESUME)
+            and theirs.flags & ~ours.flags == 0
             and (ours.dr6 ^ theirs.dr6) & ~(SINGLE_STEP | CONDITIONS) == 0
         ),
     ),
@@ -68,7 +120,11 @@ TABLE = (
         "a trap between the parts of a repeated instruction pushes RF set",
         "vol. 3, 17.3.1.1",
         lambda ours, theirs, differing: (
-            _only_resume_flag(ours, theirs, differing) and (ours.dr6 ^ theirs.dr6) & ~CONDITIONS == 0
+            _same_but_for_flags(ours, differing)
+            and ours.last[0] in b"\xf2\xf3"
+            and ours.flags ^ theirs.flags == RESUME
+            and ours.flags & RESUME != 0
+            and (ours.dr6 ^ theirs.dr6) & ~CONDITIONS == 0
         ),
     ),
     Decision(
@@ -82,13 +138,86 @@ TABLE = (
         "a near CALL to where no code can be faults before it pushes",
         "vol. 2, CALL",
         lambda ours, theirs, differing: (
-            differing <= {"memory"} and ours.vector == GENERAL_PROTECTION and ours.error == 0
+            _refused(ours, theirs, differing)
+            and theirs.vector in (GENERAL_PROTECTION, STACK_FAULT, PAGE_FAULT, ALIGNMENT)
+            and _is_near_call(_opcode(ours.last, ours.mode))
+        ),
+    ),
+    Decision(
+        "a far CALL to where no code can be faults before it pushes",
+        "vol. 2, CALL",
+        lambda ours, theirs, differing: (
+            _refused(ours, theirs, differing)
+            and differing <= {"memory"}
+            and _is_far_call(_opcode(ours.last, ours.mode))
+        ),
+    ),
+    Decision(
+        "an interrupt gate to where no code can be faults before anything is pushed",
+        "vol. 2, INT",
+        lambda ours, theirs, differing: (
+            ours.mode in LONG_MODES
+            and (
+                (
+                    _refused(ours, theirs, differing)
+                    and theirs.vector in (GENERAL_PROTECTION, STACK_FAULT, PAGE_FAULT)
+                    and ours.last[0] in INTERRUPTS
+                )
+                # or of the gate for a fault
+                or (differing <= {"memory"} and ours.vector == DOUBLE_FAULT and ours.family == "interrupts")
+            )
         ),
     ),
     Decision(
         "IRET in 64-bit mode pops SS:RSP whatever its operand size",
         "vol. 2, IRET",
-        lambda ours, theirs, differing: ours.mode == "long64" and ours.family in ("returns", "far", "debug"),
+        lambda ours, theirs, differing: (
+            ours.mode == "long64"
+            and ours.family == "returns"
+            and ours.code[:1] != b"\x48"
+            and _opcode(ours.code, ours.mode)[:1] == b"\xcf"
+        ),
+    ),
+    Decision(
+        "a null SS that a return outwards loads for 64-bit mode has the RPL of the level gone to",
+        "vol. 2, RET and IRET, 64-bit mode exceptions",
+        lambda ours, theirs, differing: (
+            ours.mode == "long64"
+            and ours.family == "returns"
+            and (ours.vector, ours.error) == (GENERAL_PROTECTION, 0)
+            and ours.last == ours.code
+            and theirs.ip[0] & 3 != theirs.stack[0]
+            and theirs.stack[0] < 3
+        ),
+    ),
+    Decision(
+        "IRET in virtual-8086 mode holds EIP against the limit of CS before it goes there",
+        "vol. 2, IRET",
+        lambda ours, theirs, differing: (
+            ours.mode == "v86"
+            and (ours.vector, ours.error) == (theirs.vector, theirs.error) == (GENERAL_PROTECTION, 0)
+            and _opcode(ours.last, ours.mode)[:1] == b"\xcf"
+            and ours.ip[1] <= IP_LIMIT < theirs.ip[1]
+        ),
+    ),
+    Decision(
+        "in which order the parts of an operand are read is the processor's choice",
+        "vol. 3, 9.2.3.2",
+        lambda ours, theirs, differing: (
+            differing <= {"cr2", "registers"}
+            and ours.vector in (PAGE_FAULT, DOUBLE_FAULT)
+            and abs(ours.cr2 - theirs.cr2) < 40
+            and (_reads_parts(_opcode(ours.last, ours.mode)) or _reads_parts(_opcode(ours.code, ours.mode)))
+        ),
+    ),
+    Decision(
+        "in which order a task switch looks at a segment's level and presence is the processor's choice",
+        "vol. 3, 7.3",
+        lambda ours, theirs, differing: (
+            differing <= {"vector", "registers", "memory"}
+            and ours.family == "tasks"
+            and {ours.vector, theirs.vector} == {INVALID_TSS, STACK_FAULT}
+        ),
     ),
     Decision(
         "VIF and VIP mean nothing in virtual-8086 mode without CR4.VME",
@@ -98,6 +227,17 @@ TABLE = (
             and not ours.cr4 & VME
             and (theirs.vector, theirs.error) == (GENERAL_PROTECTION, 0)
             and theirs.flags & VIRTUAL == VIRTUAL
+        ),
+    ),
+    Decision(
+        "whether VIF with VIP or a missing page comes first at an instruction is the processor's choice",
+        "vol. 3, 6.9",
+        lambda ours, theirs, differing: (
+            differing <= {"vector", "error", "cr2", "registers", "memory"}
+            and ours.vector == PAGE_FAULT
+            and ours.error & FETCH != 0
+            and (theirs.vector, theirs.error) == (GENERAL_PROTECTION, 0)
+            and ours.flags & VIRTUAL == VIRTUAL
         ),
     ),
     Decision(
@@ -115,16 +255,16 @@ TABLE = (
         "vol. 2, LAR and LSL",
         lambda ours, theirs, differing: (
             differing <= {"flags", "registers", "memory"}
-            and ours.mode in ("long64", "compat32", "compat16")
+            and ours.mode in LONG_MODES
             and ours.flags ^ theirs.flags == ZERO
             and (b"\x0f\x02" in ours.code or b"\x0f\x03" in ours.code)
         ),
     ),
     Decision(
-        "a far CALL from compatibility mode pushes on the stack of compatibility mode",
-        "vol. 3, 5.8.5",
+        "a far CALL between 64-bit and compatibility mode pushes on the stack of the mode it is in",
+        "vol. 2, CALL",
         lambda ours, theirs, differing: (
-            differing <= {"memory"} and ours.mode in ("compat32", "compat16") and ours.family == "far"
+            ours.mode in LONG_MODES and ours.family == "far" and _is_far_call(_opcode(ours.code, ours.mode))
         ),
     ),
 )

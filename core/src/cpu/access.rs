@@ -330,9 +330,7 @@ impl Cpu {
     fn check_alignment(&mut self, linear: u64, bytes: u64, privilege: Privilege) -> Done {
         let alignment = match bytes {
             2 | 4 | 8 => bytes,
-            // A descriptor table's limit and base; the x87's extended and decimal numbers; its environment and
-            // state.
-            6 => 4,
+            // The x87's extended and decimal numbers; its environment and state.
             10 => 8,
             14 | 94 => 2,
             28 | 108 => 4,

@@ -1,7 +1,8 @@
 //! Changing control registers (SDM vol. 3, 2.5, 4.1.2 and 4.10.4.1): what is refused, and what follows from a change.
 
 use super::bits::*;
-use super::{Cpu, Done, Stop};
+use super::descriptor::system;
+use super::{segment, Cpu, Done, Stop};
 use crate::mmu::tlb::{Space, PAGE_MASK};
 use crate::mmu::{ept, paging};
 use crate::platform::Bus;
@@ -100,7 +101,7 @@ impl Cpu {
         let bad = value >> 32 != 0
             || paging && !set(CR0_PE)
             || set(CR0_NW) && !set(CR0_CD)
-            || enters_long && (self.cr4 & CR4_PAE == 0 || self.seg[super::segment::CS].rights.long())
+            || enters_long && !self.fit_for_long_mode()
             || !set(CR0_WP) && self.cr4 & CR4_CET != 0
             || !paging && (self.long64() || self.cr4 & CR4_PCIDE != 0)
             || !self.cr0_fits_vmx(value);
@@ -121,6 +122,12 @@ impl Cpu {
         self.update_space();
         self.update_mode();
         Ok(())
+    }
+
+    /// What IA-32e mode asks for when it begins: a TSS of 16 bits is not known there (SDM vol. 3, 10.8.5).
+    fn fit_for_long_mode(&self) -> bool {
+        let (code, task) = (self.seg[segment::CS].rights, self.seg[segment::TR].rights);
+        self.cr4 & CR4_PAE != 0 && !code.long() && !matches!(task.kind(), system::TSS16 | system::TSS16_BUSY)
     }
 
     /// Loads CR3 as MOV does.

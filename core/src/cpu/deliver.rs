@@ -32,6 +32,8 @@ pub fn deliver(cpu: &mut Cpu, bus: &mut Bus, fault: Fault) -> Done {
 /// Delivers the event that VM entry injects: nothing intercepts it, CR2 and DR6 stay (SDM vol. 3, 27.6.1).
 pub fn inject(cpu: &mut Cpu, bus: &mut Bus, event: Event) -> Done {
     cpu.vmx.vectoring = None;
+    // Not even where an exit ends the delivery: SDM vol. 3, 27.7.1.
+    cpu.shadow = Shadow::None;
     cascade(cpu, bus, event)
 }
 
@@ -260,12 +262,13 @@ fn through_vectors(cpu: &mut Cpu, bus: &mut Bus, event: &Event) -> Done {
     if at + 3 > cpu.idtr.limit as u64 {
         return Err(cpu.general_protection(0));
     }
-    let pointer: u32 = cpu.read_table(bus, cpu.idtr.base, at)?;
     let mut stack = Stack::current(cpu);
     let flags = cpu.flags.get();
     stack.push(cpu, bus, 2, flags)?;
     stack.push(cpu, bus, 2, cpu.seg[CS].selector as u64)?;
     stack.push(cpu, bus, 2, return_ip(cpu, event))?;
+    // Read once all is pushed: SDM vol. 2, INT n.
+    let pointer: u32 = cpu.read_table(bus, cpu.idtr.base, at)?;
     stack.commit(cpu);
     cpu.seg[CS] = cpu.paragraph(CS, (pointer >> 16) as u16);
     cpu.rip = (pointer & 0xffff) as u64;

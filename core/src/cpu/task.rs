@@ -120,12 +120,15 @@ pub fn switch(
     }
     intercept::task_switch(cpu, source, descriptor.selector, length)?;
 
-    let mut image = read(cpu, bus, new, &target)?;
+    // What faults in it does so before the current task is saved; what it holds is read after that, as the two may be
+    // one.
+    read(cpu, bus, new, &target)?;
     let mut old_flags = cpu.flags.get();
     if source == TaskSwitch::Iret {
         old_flags &= !flags::NT;
     }
     save(cpu, bus, next_ip, old_flags)?;
+    let mut image = read(cpu, bus, new, &target)?;
     let nested = matches!(source, TaskSwitch::Call | TaskSwitch::Gate);
     if nested {
         cpu.write_table(bus, target.base, 0, cpu.seg[TR].selector)?;
@@ -163,8 +166,10 @@ fn read(cpu: &mut Cpu, bus: &mut Bus, layout: &Layout, tss: &Segment) -> Result<
         ldt: entry(cpu, layout.ldt)? as u16,
         trap: wide && entry(cpu, TRAP_AT)? & 1 != 0,
     };
+    // The SDM does not say what a TSS of 16 bits leaves above them; elsewhere it is ones.
+    let above = if wide { 0 } else { 0xffff_0000 };
     for (register, n) in image.registers.iter_mut().zip(0..) {
-        *register = entry(cpu, layout.registers + n * layout.width)?;
+        *register = entry(cpu, layout.registers + n * layout.width)? | above;
     }
     for (segment, n) in image.segments.iter_mut().zip(0..layout.segment_count) {
         *segment = entry(cpu, layout.segments + n * layout.width)? as u16;

@@ -65,19 +65,28 @@ fn transfer(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, kind: Kind, selector: u16
     }
 }
 
-/// `to`: the privilege level of the procedure, and whether it is 64-bit code; `None` where there are no shadow stacks.
+/// A procedure that a descriptor leads to: its privilege level, and whether it is 64-bit code.
+struct Callee<'a> {
+    code: &'a mut Descriptor,
+    to: u8,
+    long: bool,
+}
+
+/// The callee's segment is marked accessed once nothing of the stack can fault any more; `None` where there is no
+/// descriptor, nor are shadow stacks.
 fn push_return(
     cpu: &mut Cpu,
     bus: &mut Bus,
     insn: &Insn,
     mut stack: Stack,
     bytes: u64,
-    to: Option<(u8, bool)>,
+    callee: Option<Callee>,
 ) -> Done {
     let (selector, ip) = (cpu.seg[CS].selector, cpu.next_ip(insn));
     stack.push(cpu, bus, bytes, selector as u64)?;
     stack.push(cpu, bus, bytes, ip)?;
-    if let Some((to, long)) = to {
+    if let Some(Callee { code, to, long }) = callee {
+        cpu.mark_accessed(bus, code)?;
         cpu.shadow_enter(
             bus,
             &shadow_stack::Entry {
@@ -108,10 +117,15 @@ fn to_code(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, kind: Kind, mut code: Desc
     cpu.check_target(&segment, offset)?;
     let long = cpu.long_mode() && rights.long();
     cpu.check_shadow_reach(long)?;
-    cpu.mark_accessed(bus, &mut code)?;
     if let Kind::Call(bytes) = kind {
-        let to = Some((cpu.cpl, long));
-        push_return(cpu, bus, insn, Stack::current(cpu), bytes, to)?;
+        let callee = Callee {
+            code: &mut code,
+            to: cpu.cpl,
+            long,
+        };
+        push_return(cpu, bus, insn, Stack::current(cpu), bytes, Some(callee))?;
+    } else {
+        cpu.mark_accessed(bus, &mut code)?;
     }
     enter(cpu, code.segment(), cpu.cpl, offset);
     cpu.track_far();
@@ -185,7 +199,6 @@ fn through_call_gate(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, kind: Kind, desc
         return Err(cpu.segment_not_present(code.error_code()));
     }
     cpu.check_target(&code.segment(), gate.offset)?;
-    cpu.mark_accessed(bus, &mut code)?;
     let inner = !rights.is_conforming() && rights.dpl() < cpu.cpl;
     let to = if inner { rights.dpl() } else { cpu.cpl };
     if kind != Kind::Jump {
@@ -199,9 +212,15 @@ fn through_call_gate(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, kind: Kind, desc
         } else {
             Stack::current(cpu)
         };
-        push_return(cpu, bus, insn, stack, bytes, Some((to, cpu.long_mode())))?;
+        let callee = Callee {
+            code: &mut code,
+            to,
+            long: cpu.long_mode(),
+        };
+        push_return(cpu, bus, insn, stack, bytes, Some(callee))?;
     } else {
         cpu.check_shadow_reach(cpu.long_mode())?;
+        cpu.mark_accessed(bus, &mut code)?;
     }
     enter(cpu, code.segment(), to, gate.offset);
     cpu.track_far();
@@ -248,7 +267,7 @@ fn far_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
         cpu.update_mode();
         return Ok(());
     }
-    let mut code = return_target(cpu, bus, selector, ip)?;
+    let mut code = return_target(cpu, bus, selector)?;
     let leave = Leave {
         to: rpl(selector),
         code: code.segment(),
@@ -257,6 +276,7 @@ fn far_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     };
     stack.skip(release);
     if rpl(selector) == cpu.cpl {
+        cpu.check_target(&leave.code, ip)?;
         cpu.mark_accessed(bus, &mut code)?;
         cpu.shadow_leave(bus, &leave)?;
         stack.commit(cpu);
@@ -266,6 +286,7 @@ fn far_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     let pointer = stack.pop(cpu, bus, T::BYTES)?;
     let stack_selector = stack.pop(cpu, bus, T::BYTES)? as u16;
     let mut outer = outer_stack(cpu, bus, &code, stack_selector, pointer, rpl(selector))?;
+    cpu.check_target(&leave.code, ip)?;
     cpu.mark_accessed(bus, &mut code)?;
     outer.skip(release);
     cpu.shadow_leave(bus, &leave)?;
@@ -274,9 +295,9 @@ fn far_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     Ok(())
 }
 
-/// The code segment that RETF or IRET goes back to, at the selector's RPL. The caller marks it accessed, once the stack
-/// is good too.
-fn return_target(cpu: &mut Cpu, bus: &mut Bus, selector: u16, ip: u64) -> Result<Descriptor, Stop> {
+/// The code segment that RETF or IRET goes back to, at the selector's RPL. Once the stack is good too, the caller holds
+/// the instruction pointer against it, and marks it accessed.
+fn return_target(cpu: &mut Cpu, bus: &mut Bus, selector: u16) -> Result<Descriptor, Stop> {
     if is_null(selector) {
         return Err(cpu.general_protection(0));
     }
@@ -291,7 +312,6 @@ fn return_target(cpu: &mut Cpu, bus: &mut Bus, selector: u16, ip: u64) -> Result
         return Err(cpu.general_protection(code.error_code()));
     }
     cpu.check_code_segment(&code)?;
-    cpu.check_target(&code.segment(), ip)?;
     Ok(code)
 }
 
@@ -358,7 +378,7 @@ fn interrupt_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     if T::BYTES == 4 && value & flags::VM != 0 && cpu.cpl == 0 && !cpu.long_mode() {
         return return_to_virtual_8086(cpu, bus, stack, ip, selector, value);
     }
-    let mut code = return_target(cpu, bus, selector, ip)?;
+    let mut code = return_target(cpu, bus, selector)?;
     let level = rpl(selector);
     let leave = Leave {
         to: level,
@@ -372,6 +392,7 @@ fn interrupt_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
         let stack_selector = stack.pop(cpu, bus, T::BYTES)? as u16;
         stack = outer_stack(cpu, bus, &code, stack_selector, pointer, level)?;
     }
+    cpu.check_target(&leave.code, ip)?;
     cpu.mark_accessed(bus, &mut code)?;
     cpu.shadow_leave(bus, &leave)?;
     stack.commit(cpu);

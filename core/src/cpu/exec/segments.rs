@@ -131,16 +131,18 @@ fn store_table<const IDT: bool>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Do
     check_umip(cpu)?;
     intercept::descriptor_table(cpu, insn, if IDT { Table::Sidt } else { Table::Sgdt })?;
     let table = if IDT { cpu.idtr } else { cpu.gdtr };
-    let ea = cpu.ea(insn);
-    let mut image = [0; 10];
-    image[..2].copy_from_slice(&table.limit.to_le_bytes());
-    image[2..].copy_from_slice(&table.base.to_le_bytes());
-    if cpu.long64() {
-        return cpu.write_bytes(bus, insn.seg, ea, false, image);
+    let (ea, size) = (cpu.ea(insn), if cpu.long64() { 10 } else { 6 });
+    cpu.probe_unaligned(bus, insn.seg, ea, size)?;
+    // A word and what follows it, each with its own alignment (SDM vol. 3, 3.5.1).
+    let base = ea.wrapping_add(2) & insn.address_mask();
+    if size == 10 {
+        cpu.probe_write(bus, insn.seg, base, 8)?;
+        cpu.write(bus, insn.seg, ea, table.limit)?;
+        return cpu.write(bus, insn.seg, base, table.base);
     }
-    let mut short = [0; 6];
-    short.copy_from_slice(&image[..6]);
-    cpu.write_bytes(bus, insn.seg, ea, false, short)
+    cpu.probe_write(bus, insn.seg, base, 4)?;
+    cpu.write(bus, insn.seg, ea, table.limit)?;
+    cpu.write(bus, insn.seg, base, table.base as u32)
 }
 
 fn load_table<const IDT: bool>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {

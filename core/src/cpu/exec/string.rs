@@ -197,8 +197,8 @@ fn repeated<T: Int, E: Element>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Do
         once::<T, E>(cpu, bus, insn)?;
         advance(cpu, RCX, !0, insn);
         left -= 1;
-        // What follows a write to the virtual APIC comes before the next element.
-        if cpu.vmx.apic.is_writing() {
+        // What follows a write to the virtual APIC comes before the next element, and so does a data breakpoint's trap.
+        if cpu.vmx.apic.is_writing() || cpu.pending_debug != 0 {
             break;
         }
         if E::COMPARES && cpu.flags.zero() != insn.has(flag::REP) {

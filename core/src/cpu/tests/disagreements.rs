@@ -262,3 +262,99 @@ fn enter_does_not_begin_twice_where_the_new_top_of_the_stack_is_code() {
     run::turn(&mut bench.cpu, &mut bench.bus, &mut bench.code, turn);
     assert_eq!(bench.load::<4>(TOP + 7), 0x4433_2211);
 }
+
+#[test]
+fn a_far_call_that_cannot_push_leaves_its_descriptor_alone() {
+    let mut bench = Bench::protected().user();
+    bench.descriptor(CODE3, 0x00cf_fa00_0000_ffff);
+    bench.cpu.seg[SS].limit = 0xff;
+    bench.cpu.update_mode();
+    let call = &[0x9a, 0, 0, 2, 0, CODE3 as u8, 0];
+    assert_eq!(bench.fault(call, STACK_FAULT), 0);
+    assert_eq!(bench.load::<1>(GDT + 0x18 + 5), 0xfa);
+}
+
+#[test]
+fn a_return_outwards_looks_at_the_stack_before_the_instruction_pointer() {
+    const EMPTY: u16 = 0x7b;
+    for (stack, error) in [(EMPTY, EMPTY as u64 & !3), (DATA3, 0)] {
+        // RETF, IRET
+        for (code, flags) in [(0xcb, None), (0xcf, Some(2))] {
+            let mut bench = Bench::protected();
+            bench.descriptor(CODE3, 0x0040_fb00_0000_0fff);
+            let frame = [
+                Some(0x1000),
+                Some(CODE3 as u64),
+                flags,
+                Some(USER_STACK),
+                Some(stack as u64),
+            ];
+            for (value, n) in frame.into_iter().flatten().zip(0..) {
+                bench.store::<4>(STACK + 4 * n, value);
+            }
+            assert_eq!(bench.fault(&[code], GENERAL_PROTECTION), error);
+        }
+    }
+}
+
+#[test]
+fn sgdt_aligns_a_word_and_then_the_base() {
+    let aligned = |address: u8| {
+        let mut bench = Bench::protected().user();
+        bench.cpu.cr0 |= CR0_AM;
+        bench.cpu.flags.set(flags::AC);
+        bench.cpu.refresh();
+        bench.run(&[0x0f, 0x01, 0x05, address, 0xd0, 0, 0]);
+        bench.cpu.rip == CODE + 7
+    };
+    assert_eq!([0, 1, 2, 4, 6].map(aligned), [false, false, true, false, true]);
+}
+
+#[test]
+fn long_mode_does_not_begin_with_a_tss_of_16_bits() {
+    for (rights, begins) in [(0x83, false), (0x8b, true)] {
+        let mut bench = Bench::protected();
+        bench.cpu.seg[TR].rights = Rights(rights);
+        bench.cpu.efer = EFER_LME;
+        bench.cpu.cr4 = CR4_PAE;
+        bench.cpu.cr3 = PAGE_TABLES;
+        let done = bench.cpu.write_cr0(&mut bench.bus, CR0_PE | CR0_ET | CR0_PG);
+        assert_eq!(done.is_ok(), begins);
+        assert_eq!(bench.cpu.efer & EFER_LMA != 0, begins);
+    }
+}
+
+#[test]
+fn a_data_breakpoint_stops_a_repeated_instruction_at_its_element() {
+    let mut bench = Bench::protected();
+    bench.cpu.dr[0] = STACK + 2;
+    bench.cpu.write_dr7(1 << 16 | 2);
+    bench.cpu.regs[RCX] = 8;
+    bench.cpu.regs[crate::cpu::RDI] = STACK;
+    // REP STOSB
+    bench.run(&[0xf3, 0xaa]);
+    bench.step();
+    bench.assert_in(DEBUG);
+    assert_eq!(bench.cpu.regs[RCX], 5);
+}
+
+#[test]
+fn real_address_mode_reads_the_vector_when_all_is_pushed() {
+    let mut bench = Bench::real();
+    // The vector is where CS:IP is pushed.
+    let top = bench.cpu.seg[SS].base + bench.cpu.regs[RSP];
+    bench.cpu.idtr.base = top - 6 - 4 * 0x40;
+    bench.run(&[0xcd, 0x40]);
+    assert_eq!((bench.cpu.seg[CS].selector, bench.cpu.rip), (0x100, 2));
+}
+
+#[test]
+fn a_task_that_switches_to_itself_goes_on() {
+    let mut bench = Bench::protected();
+    bench.descriptor(OTHER_TSS_SELECTOR, 0x0000_8900_0000_0067 | TSS << 16);
+    bench.cpu.regs[RAX] = 0x1234_5678;
+    // JMP FAR, which comes back behind itself
+    bench.run(&[0xea, 0, 0, 0, 0, OTHER_TSS_SELECTOR as u8, 0]);
+    assert_eq!((bench.cpu.rip, bench.cpu.regs[RAX]), (CODE + 7, 0x1234_5678));
+    assert_eq!(bench.cpu.seg[TR].selector, OTHER_TSS_SELECTOR);
+}
