@@ -18,7 +18,7 @@ impl Cpu {
             let linear = ea.wrapping_add(window.base);
             let entry = self.tlb.entry(linear, self.tlb.context);
             if entry.read == linear & PAGE_MASK | self.tlb.context && linear & 0xfff <= PAGE - T::BYTES {
-                if let Some(value) = bus.ram.load((entry.ram + (linear & 0xfff)) as usize) {
+                if let Some(value) = bus.ram.load(entry.ram(linear)) {
                     return Ok(value);
                 }
             }
@@ -34,7 +34,7 @@ impl Cpu {
             let entry = self.tlb.entry(linear, self.tlb.context);
             if entry.write == linear & PAGE_MASK | self.tlb.context
                 && linear & 0xfff <= PAGE - T::BYTES
-                && bus.ram.store((entry.ram + (linear & 0xfff)) as usize, value)
+                && bus.ram.store(entry.ram(linear), value)
             {
                 return Ok(());
             }
@@ -56,7 +56,7 @@ impl Cpu {
             let linear = ea.wrapping_add(window.base);
             let entry = self.tlb.entry(linear, self.tlb.context);
             if entry.write == linear & PAGE_MASK | self.tlb.context && linear & 0xfff <= PAGE - T::BYTES {
-                let at = (entry.ram + (linear & 0xfff)) as usize;
+                let at = entry.ram(linear);
                 if let Some(old) = bus.ram.load(at) {
                     let new = f(self, old);
                     bus.ram.store(at, new);
@@ -152,7 +152,7 @@ impl Cpu {
         let context = self.tlb.context_for(privilege);
         let entry = self.tlb.entry(linear, context);
         if entry.read == linear & PAGE_MASK | context && linear & 0xfff <= PAGE - T::BYTES {
-            if let Some(value) = bus.ram.load((entry.ram + (linear & 0xfff)) as usize) {
+            if let Some(value) = bus.ram.load(entry.ram(linear)) {
                 return Ok(value);
             }
         }
@@ -505,7 +505,7 @@ impl Cpu {
         let entry = self.tlb.entry(linear, self.tlb.context);
         let cached = tag(entry) == linear & PAGE_MASK | self.tlb.context;
         let within = last < end && bytes <= PAGE && linear & 0xfff <= PAGE - bytes;
-        (cached && within).then_some(entry.ram + (linear & 0xfff))
+        (cached && within).then_some(entry.ram(linear) as u64)
     }
 
     /// True where the flag DF makes string instructions go downwards.

@@ -16,8 +16,6 @@ pub struct Block {
     pub branches: bool,
     /// A breakpoint may lie at its start: to be entered by `CodeCache` look-up only, never by a link.
     pub guarded: bool,
-    /// It is one instruction that the run loop must look around: never entered by a link either.
-    pub alone: bool,
     links: [Link; 3],
 }
 
@@ -26,7 +24,6 @@ impl Block {
         let last = insns.last();
         Block {
             length: last.map_or(0, |insn| insn.offset + insn.length as u16),
-            alone: last.is_some_and(|insn| insn.has(super::insn::flag::ALONE)),
             branches: last.is_some_and(|insn| insn.has(super::insn::flag::BRANCH)),
             insns: insns.into(),
             guarded,
@@ -126,8 +123,7 @@ impl CodeCache {
     }
 
     pub fn link(&mut self, from: BlockId, linear: u64, context: u64, to: BlockId) {
-        let to_block = &self.blocks[to as usize];
-        if to_block.guarded || to_block.alone {
+        if self.blocks[to as usize].guarded {
             return;
         }
         // To take `to` in, all blocks may have been forgotten, `from` among them.

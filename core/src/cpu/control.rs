@@ -27,6 +27,7 @@ const PDPTE_RESERVED: u64 = 0x1e6;
 
 impl Cpu {
     /// What translations made now belong to.
+    #[inline(always)]
     pub fn space(&self) -> Space {
         let (vpid, ept_root) = intercept::translation_tag(self);
         Space {

@@ -254,7 +254,7 @@ fn translate(
     let displacement = raw.memory_displacement64();
     let insn = Insn {
         run: handler.unwrap_or(exec::undefined),
-        fast: fast::exact,
+        fast: if alone { fast::alone } else { fast::exact },
         imm,
         disp: if rip_relative {
             displacement.wrapping_sub(base)

@@ -21,7 +21,7 @@ pub mod flag {
     pub const REPNE: u8 = 1 << 5;
     /// There is a memory operand, explicit or implied.
     pub const MEMORY: u8 = 1 << 6;
-    /// A block of its own, run with the clock exact and a look at everything before and after.
+    /// A block of its own, run with the clock exact and a look at everything after it.
     pub const ALONE: u8 = 1 << 7;
 }
 

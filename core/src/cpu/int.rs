@@ -68,14 +68,12 @@ macro_rules! int {
             }
             #[inline(always)]
             fn load(bytes: &[u8], at: usize) -> Option<Self> {
-                let end = at.checked_add(size_of::<Self>())?;
-                let taken = bytes.get(at..end)?.first_chunk()?;
+                let taken = bytes.get(at..)?.first_chunk()?;
                 Some(Self::from_le_bytes(*taken))
             }
             #[inline(always)]
             fn store(self, bytes: &mut [u8], at: usize) -> bool {
-                let end = at.wrapping_add(size_of::<Self>());
-                match bytes.get_mut(at..end).and_then(|rest| rest.first_chunk_mut()) {
+                match bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
                     Some(place) => {
                         *place = self.to_le_bytes();
                         true

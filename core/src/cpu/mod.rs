@@ -38,7 +38,7 @@ use crate::mmu::tlb::Tlb;
 use crate::vmx::{profile::Profile, VmxState};
 use exception::Fault;
 use flags::Flags;
-use segment::{Segment, TableRegister, CS, SS};
+use segment::{Segment, Segments, TableRegister, CS, SS};
 
 /// Why the instruction loop was left before the end of a block. The details are in the `Cpu`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +177,7 @@ pub struct Cpu {
     /// Exact between blocks; within a block see `BLOCK_RIP`.
     pub rip: u64,
     pub flags: Flags,
-    pub seg: [Segment; 8],
+    pub seg: Segments,
     pub window: [SegmentWindow; 8],
     pub gdtr: TableRegister,
     pub idtr: TableRegister,
@@ -244,7 +244,7 @@ impl Cpu {
             regs: [0; 256],
             rip: 0xfff0,
             flags: Flags::default(),
-            seg: [Segment::real(0); 8],
+            seg: Segments::new([Segment::real(0); 8]),
             window: Default::default(),
             gdtr: TableRegister {
                 base: 0,
@@ -330,6 +330,7 @@ impl Cpu {
     /// Recomputes what the hot paths derive from segments, control registers and CPL. To be called after any of them
     /// changed; it is cheap.
     pub fn update_mode(&mut self) {
+        let was_flat = self.long64();
         self.code_size = if self.long_mode() && self.seg[CS].rights.long() {
             CodeSize::Bits64
         } else if self.seg[CS].rights.big() && !self.virtual_8086() {
@@ -342,8 +343,13 @@ impl Cpu {
         } else {
             (0xffff_ffff, self.seg[CS].limit as u64 + 1)
         };
-        for index in 0..8 {
-            self.update_window(index);
+        if was_flat && self.long64() {
+            // Nothing else can be other than it was.
+            for index in segment::FS..8 {
+                self.window[index].base = self.seg[index].base;
+            }
+        } else {
+            (0..8).for_each(|index| self.update_window(index));
         }
         self.update_privilege();
     }

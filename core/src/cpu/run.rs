@@ -7,7 +7,7 @@ use super::decode::{self, Decoded};
 use super::exception::{vector, EventKind, Fault};
 use super::insn::{flag, Insn};
 use super::segment::CS;
-use super::{deliver, flags, Activity, Cpu, Done, Shadow, Stop, BLOCK_RIP};
+use super::{deliver, flags, Activity, CodeSize, Cpu, Done, Shadow, Stop, BLOCK_RIP};
 use crate::debug::breakpoints::Watch;
 use crate::mmu::paging::{self, Access};
 use crate::mmu::tlb::{PAGE, PAGE_MASK};
@@ -53,10 +53,10 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
                 bus.ram.clear_code(page);
             }
         }
-        let mut device_deadline = bus.deadline_for(cpu.id);
-        if device_deadline.is_some_and(|deadline| deadline <= bus.clock) {
+        let mut due = bus.deadline_for(cpu.id);
+        if due.is_some_and(|due| due <= bus.clock) {
             bus.advance(cpu.id);
-            device_deadline = bus.deadline_for(cpu.id);
+            due = bus.deadline_for(cpu.id);
         }
         if let Some(end) = interrupted(cpu, bus) {
             return end;
@@ -65,28 +65,30 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
             return TurnEnd::Count;
         }
         // Before the turn's end, what a device or the preemption timer does by itself.
-        let deadline = [device_deadline, cpu.vmx.deadline()].into_iter().flatten().min();
-        let until = deadline.map_or(turn.until, |deadline| {
-            turn.until.min(
-                cpu.icount
-                    .saturating_add(deadline.saturating_sub(bus.clock).max(1)),
-            )
-        });
-        match between_instructions(cpu, bus, turn.mask_interrupts) {
-            Ok(Ready::Run) => {}
-            Ok(Ready::Again) => continue,
-            Ok(Ready::Idle) => return TurnEnd::Idle,
-            Ok(Ready::Shutdown) => return TurnEnd::Shutdown,
-            Err(stop) => {
-                take(cpu, bus, stop);
-                continue;
+        let due = due
+            .unwrap_or(u64::MAX)
+            .min(cpu.vmx.deadline().unwrap_or(u64::MAX));
+        let ahead = due.saturating_sub(bus.clock).max(1);
+        let until = turn.until.min(cpu.icount.saturating_add(ahead));
+        if !nothing_waits(cpu, bus) {
+            match between_instructions(cpu, bus, turn.mask_interrupts) {
+                Ok(Ready::Run) => {}
+                Ok(Ready::Again) => continue,
+                Ok(Ready::Idle) => return TurnEnd::Idle,
+                Ok(Ready::Shutdown) => return TurnEnd::Shutdown,
+                Err(stop) => {
+                    take(cpu, bus, stop);
+                    continue;
+                }
             }
         }
         let linear = cpu.code_linear();
         let armed = cpu.breakpoints_armed();
-        if let Some(stop) = cpu.instruction_breakpoint(linear) {
-            take(cpu, bus, stop);
-            continue;
+        if armed {
+            if let Some(stop) = cpu.instruction_breakpoint(linear) {
+                take(cpu, bus, stop);
+                continue;
+            }
         }
         let first = match find(cpu, bus, code, linear) {
             Ok(id) => id,
@@ -122,7 +124,10 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
         if stepping || !within || code.block(first).insns.len() == 1 {
             step(cpu, bus, code, first);
         } else {
-            chain(cpu, bus, code, first, until);
+            match cpu.code_size {
+                CodeSize::Bits64 => chain::<true>(cpu, bus, code, first, until),
+                _ => chain::<false>(cpu, bus, code, first, until),
+            }
         }
         if trapped {
             cpu.vmx.mtf_pending = cpu.vmx.guest;
@@ -130,9 +135,9 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
     }
 }
 
-/// Blocks one after the other until something needs a look.
+/// Blocks one after the other until something needs a look. `LONG`: in 64-bit mode, where code has neither base nor limit.
 #[inline(never)]
-fn chain(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, mut id: BlockId, until: u64) {
+fn chain<const LONG: bool>(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, mut id: BlockId, until: u64) {
     loop {
         let block = code.block(id);
         let count = block.insns.len() as u64;
@@ -140,7 +145,7 @@ fn chain(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, mut id: BlockId, un
         if count > until - cpu.icount {
             return prefix(cpu, bus, &block.insns, (until - cpu.icount) as usize);
         }
-        if !cpu.code_holds(block.length as u64) {
+        if !LONG && !cpu.code_holds(block.length as u64) {
             return;
         }
         let [first, rest @ ..] = &block.insns[..] else {
@@ -150,14 +155,19 @@ fn chain(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, mut id: BlockId, un
             Ok(()) => {
                 cpu.icount += count;
                 if !block.branches {
-                    cpu.rip = cpu.regs[BLOCK_RIP].wrapping_add(block.length as u64) & cpu.ip_mask();
+                    let next = cpu.regs[BLOCK_RIP].wrapping_add(block.length as u64);
+                    cpu.rip = if LONG { next } else { next & cpu.ip_mask() };
                 }
             }
             Err(Stop::Taken) => cpu.icount += cpu.stopped_at as u64 + 1,
             Err(stop) => return leave(cpu, bus, &block.insns[cpu.stopped_at as usize], stop),
         }
-        let linear = cpu.code_linear();
-        let context = code.context(cpu.tlb.unique_context(), cpu.code_size);
+        if LONG && !cpu.long64() {
+            return;
+        }
+        let linear = if LONG { cpu.rip } else { cpu.code_linear() };
+        let size = if LONG { CodeSize::Bits64 } else { cpu.code_size };
+        let context = code.context(cpu.tlb.unique_context(), size);
         id = match block.next(linear, context) {
             Some(next) => next,
             None => match follow(cpu, bus, code, id, until) {
@@ -186,7 +196,7 @@ fn follow(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, id: BlockId, until
             }
         },
     };
-    if code.block(next).guarded || code.block(next).alone {
+    if code.block(next).guarded {
         return None;
     }
     // The context may be another by now: a walk can take a new one.
@@ -218,10 +228,6 @@ fn step(cpu: &mut Cpu, bus: &mut Bus, code: &CodeCache, id: BlockId) {
     let pending = cpu.pending_debug;
     cpu.regs[BLOCK_RIP] = cpu.rip;
     cpu.no_trap = false;
-    let locked = match cpu.vmx.detects_bus_locks() {
-        true => cpu.locked_access(&insn),
-        false => None,
-    };
     let done = alone(cpu, bus, &insn);
     if matches!(done, Err(Stop::Fault | Stop::Exit | Stop::World)) {
         // Data breakpoints are traps: an instruction that faults makes none.
@@ -229,9 +235,6 @@ fn step(cpu: &mut Cpu, bus: &mut Bus, code: &CodeCache, id: BlockId) {
             cpu.pending_debug = pending;
         }
         return finish(cpu, bus, &insn, done);
-    }
-    if let Some(locked) = locked {
-        cpu.vmx.bus_lock = cpu.bus_lock(bus, locked).map(|why| (locked, why));
     }
     // STI and a load of SS hold interrupts back for one instruction only, and RF instruction breakpoints.
     if cpu.shadow == shadow {
@@ -246,10 +249,18 @@ fn step(cpu: &mut Cpu, bus: &mut Bus, code: &CodeCache, id: BlockId) {
     }
 }
 
+/// Runs an instruction with the clock exact, side effects allowed, and bus locks noticed.
 fn alone(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
+    let locked = match cpu.vmx.detects_bus_locks() {
+        true => cpu.locked_access(insn),
+        false => None,
+    };
     cpu.solo = true;
     let done = (insn.run)(cpu, bus, insn);
     cpu.solo = false;
+    if let (Some(locked), Ok(()) | Err(Stop::Sync | Stop::Again)) = (locked, done) {
+        cpu.vmx.bus_lock = cpu.bus_lock(bus, locked).map(|why| (locked, why));
+    }
     done
 }
 
@@ -320,7 +331,20 @@ enum Ready {
     Shutdown,
 }
 
+/// Whether `between_instructions` would find nothing to do: one look at all that it looks at one by one.
+#[inline(always)]
+fn nothing_waits(cpu: &Cpu, bus: &Bus) -> bool {
+    let waits = bus.signals[cpu.id].any()
+        | bus.interrupt_pending(cpu.id)
+        | (cpu.activity != Activity::Active)
+        | cpu.waiting.is_some()
+        | (cpu.pending_debug != 0)
+        | cpu.first_fault.is_some();
+    !waits && (!cpu.vmx.guest || vmx::boundary::nothing_waits(cpu, bus))
+}
+
 /// What comes between two instructions, in the order of SDM vol. 3, 7.9 (table "Priority among concurrent events").
+#[inline(never)]
 fn between_instructions(cpu: &mut Cpu, bus: &mut Bus, mask_interrupts: bool) -> Result<Ready, Stop> {
     if cpu.vmx.guest {
         vmx::apic::complete(cpu, bus)?;
@@ -534,7 +558,7 @@ fn fetch(cpu: &mut Cpu, bus: &mut Bus, linear: u64) -> Result<Option<usize>, Sto
     let context = cpu.tlb.context;
     let entry = cpu.tlb.entry(linear, context);
     if entry.fetch == linear & PAGE_MASK | context {
-        return Ok(Some((entry.ram + (linear & !PAGE_MASK)) as usize));
+        return Ok(Some(entry.ram(linear)));
     }
     let mut physical = paging::translate(cpu, bus, linear, Access::fetch(cpu.tlb.privilege()))?;
     if cpu.vmx.apic.is_access_page(physical) {

@@ -1,5 +1,7 @@
 //! Segment registers: the visible selector and the hidden descriptor, in the form the VMCS has them.
 
+use std::ops::{Deref, DerefMut};
+
 /// Access rights in the VMCS's format (SDM vol. 3, 26.4.1): type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14,
 /// G 15, unusable 16.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -52,6 +54,52 @@ impl Rights {
     }
     pub fn usable(self) -> bool {
         self.0 >> 16 & 1 == 0
+    }
+}
+
+/// The segment registers, and whether one may have been written since `load`: VM exit saves them only then.
+#[derive(Clone, Debug)]
+pub struct Segments {
+    registers: [Segment; 8],
+    written: bool,
+}
+
+impl Segments {
+    pub fn new(registers: [Segment; 8]) -> Segments {
+        Segments {
+            registers,
+            written: true,
+        }
+    }
+
+    /// Takes all of them from `segments`.
+    #[inline(always)]
+    pub fn load(&mut self, segments: impl IntoIterator<Item = Segment>) {
+        for (register, segment) in self.registers.iter_mut().zip(segments) {
+            *register = segment;
+        }
+        self.written = false;
+    }
+
+    pub fn were_written(&self) -> bool {
+        self.written
+    }
+}
+
+impl Deref for Segments {
+    type Target = [Segment; 8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[Segment; 8] {
+        &self.registers
+    }
+}
+
+impl DerefMut for Segments {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [Segment; 8] {
+        self.written = true;
+        &mut self.registers
     }
 }
 

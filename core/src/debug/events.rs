@@ -1,7 +1,5 @@
 //! The event ring: what happened to VMX, newest last. It is always on; the oldest events give way.
 
-use std::collections::VecDeque;
-
 /// One event of the trace (`design.md`, "Trace file"). Fields that do not apply are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
@@ -71,11 +69,12 @@ impl EventKind {
 }
 
 /// How many events the ring keeps: no more than stay in the host's cache, or writing them would cost an exit a fifth.
-const CAPACITY: usize = 1 << 12;
+const CAPACITY: u64 = 1 << 12;
 
 #[derive(Clone, Default)]
 pub struct EventRing {
-    ring: VecDeque<Event>,
+    /// Event number `seq` is at `seq % CAPACITY`.
+    ring: Vec<Event>,
     next: u64,
     /// With a trace being written no event may be lost: the run stops for a `drain` when the ring is full.
     pub tracing: bool,
@@ -83,13 +82,15 @@ pub struct EventRing {
 }
 
 impl EventRing {
+    #[inline(always)]
     pub fn push(&mut self, mut event: Event) {
         event.seq = self.next;
+        let place = (self.next % CAPACITY) as usize;
         self.next += 1;
-        if self.ring.len() == CAPACITY {
-            self.ring.pop_front();
+        match self.ring.get_mut(place) {
+            Some(oldest) => *oldest = event,
+            None => self.ring.push(event),
         }
-        self.ring.push_back(event);
     }
 
     /// Number of events so far.
@@ -100,14 +101,13 @@ impl EventRing {
     /// Events from number `seq` on, as far as they are still held.
     pub fn since(&self, seq: u64) -> impl DoubleEndedIterator<Item = &Event> {
         let first = self.next - self.ring.len() as u64;
-        self.ring.iter().skip(seq.saturating_sub(first) as usize)
+        (seq.max(first)..self.next).filter_map(|seq| self.ring.get((seq % CAPACITY) as usize))
     }
 
     /// The newest `most` events that `wanted` accepts, oldest of them first.
     pub fn last(&self, most: usize, wanted: impl Fn(&Event) -> bool) -> Vec<&Event> {
         let mut found: Vec<_> = self
-            .ring
-            .iter()
+            .since(0)
             .rev()
             .filter(|event| wanted(event))
             .take(most)
@@ -130,6 +130,6 @@ impl EventRing {
     }
 
     pub fn must_drain(&self) -> bool {
-        self.tracing && self.next - self.drained >= (CAPACITY / 2) as u64
+        self.tracing && self.next - self.drained >= CAPACITY / 2
     }
 }

@@ -6,7 +6,7 @@ use super::walk::Seen;
 use crate::machine::Machine;
 use crate::mmu::ept;
 use crate::mmu::paging::{self, Access, Control, Kind};
-use crate::mmu::tlb::{Space, PAGE_MASK};
+use crate::mmu::tlb::{Space, PAGE, PAGE_MASK};
 use crate::vmx::controls::secondary;
 use crate::vmx::state::Controls;
 
@@ -68,11 +68,11 @@ impl Machine {
                     .and_then(|leaf| self.allowed(&view, leaf.physical, wanted))
                     .and_then(|physical| self.bus.ram.offset(physical))
                     .map(|at| at as u64 & PAGE_MASK);
-                if now != Some(entry.ram) {
+                if now != Some(entry.page * PAGE) {
                     found.push(Stale {
                         linear,
                         kind,
-                        cached: entry.ram,
+                        cached: entry.page * PAGE,
                         guest_physical: leaf.map(|leaf| leaf.physical & PAGE_MASK),
                         now,
                     });

@@ -41,8 +41,16 @@ pub struct Entry {
     pub read: u64,
     pub write: u64,
     pub fetch: u64,
-    /// Offset into RAM of the page.
-    pub ram: u64,
+    /// The number of the page in RAM.
+    pub page: u64,
+}
+
+impl Entry {
+    /// The offset into RAM of what lies at `linear`, an address in the page.
+    #[inline(always)]
+    pub fn ram(&self, linear: u64) -> usize {
+        (self.page * PAGE + (linear & !PAGE_MASK)) as usize
+    }
 }
 
 /// What a walk found for a 4-KByte page: which accesses need no more than `ram`.
@@ -59,6 +67,8 @@ pub struct Filled {
 /// What a set of translations belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Space {
+    /// VMX non-root operation. First, as it is what differs most often.
+    pub guest: bool,
     /// 0 for the host; the VPID in VMX non-root operation with VPIDs, else 0.
     pub vpid: u16,
     /// 0 unless CR4.PCIDE.
@@ -73,8 +83,6 @@ pub struct Space {
     pub apic_page: u64,
     /// What CET enforces for user and supervisor: code is decoded by it.
     pub enforcements: [Enforcement; 2],
-    /// VMX non-root operation.
-    pub guest: bool,
     /// CR0.PG, CR0.WP, CR4.PSE/PAE/SMEP/SMAP/…, EFER.NXE: whatever changes what an entry allows.
     pub paging: u64,
 }
@@ -109,9 +117,12 @@ pub struct Tlb {
     table_writes: u64,
     /// No context is older than this count, and all are exact: nothing that a flush could forget.
     fresh_at: Option<u64>,
-    space: Space,
-    /// The space that was current before, and its number while that holds: VM entries and exits go back and forth.
-    previous: Option<(Space, u64)>,
+    /// The current space and the one that was current before: VM entries and exits go back and forth.
+    spaces: [Space; 2],
+    /// Which of them is the current one.
+    at: usize,
+    /// The number of the other one while that holds, else 0.
+    other: u64,
     next: u64,
     /// With the processor's number. Grows by `GENERATION` each time context numbers are handed out anew, or a page of code is forgotten.
     generation: u64,
@@ -147,8 +158,9 @@ impl Tlb {
             contexts: FxHashMap::default(),
             table_writes: 0,
             fresh_at: None,
-            space: Space::default(),
-            previous: None,
+            spaces: Default::default(),
+            at: 0,
+            other: 0,
             next: 1,
             generation: processor as u64 % PROCESSORS * PROCESSOR,
             large: FxHashMap::default(),
@@ -203,29 +215,29 @@ impl Tlb {
     }
 
     /// Makes `space` the current one, with whatever of it is still cached.
+    #[inline(always)]
     pub fn enter(&mut self, space: Space) {
-        if space == self.space {
+        if space == self.space() {
             return;
         }
-        let left = (self.space, self.context >> 2);
-        self.space = space;
-        match &self.previous {
-            Some((known, number)) if *known == space => {
-                self.context = *number << 2 | self.context & 3;
-                self.previous = Some(left);
-            }
-            _ => {
-                self.previous = Some(left);
-                self.begin_space();
-            }
+        let left = self.context >> 2;
+        let known = std::mem::replace(&mut self.other, left);
+        self.at ^= 1;
+        if known != 0 && space == self.space() {
+            self.context = known << 2 | self.context & 3;
+        } else {
+            self.spaces[self.at & 1] = space;
+            self.begin_space();
         }
     }
 
     /// Finds the number of the current space, or gives it one.
+    #[inline(never)]
     fn begin_space(&mut self) {
-        let number = match self.contexts.get(&self.space) {
+        let space = self.space();
+        let number = match self.contexts.get(&space) {
             Some(context) => context.number,
-            None => self.fresh(self.space),
+            None => self.fresh(space),
         };
         self.context = number << 2 | self.context & 3;
     }
@@ -252,7 +264,7 @@ impl Tlb {
         self.contexts.clear();
         self.large.clear();
         self.fetched.clear();
-        self.previous = None;
+        self.other = 0;
         self.next = 1;
         self.generation += GENERATION;
     }
@@ -287,7 +299,7 @@ impl Tlb {
             read: tagged(filled.read),
             write: tagged(filled.write),
             fetch: tagged(filled.fetch),
-            ram: filled.ram,
+            page: filled.ram / PAGE,
         };
     }
 
@@ -344,13 +356,13 @@ impl Tlb {
             .iter()
             .all(|(space, context)| context.is_exact(space, table_writes));
         self.fresh_at = all.then_some(table_writes);
-        self.previous = None;
+        self.other = 0;
         self.begin_space();
     }
 
     pub fn flush_all(&mut self) {
         self.contexts.clear();
-        self.previous = None;
+        self.other = 0;
         self.begin_space();
     }
 
@@ -377,14 +389,15 @@ impl Tlb {
         })
     }
 
+    #[inline(always)]
     pub fn space(&self) -> Space {
-        self.space
+        self.spaces[self.at & 1]
     }
 
     /// From now on a write to the page at `ram` must be seen by the slow path (it holds code, or is watched, or is
     /// shared with a snapshot).
     pub fn forget_writes(&mut self, ram: u64) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.ram == ram) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.page == ram / PAGE) {
             entry.write = 0;
         }
     }

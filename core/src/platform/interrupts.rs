@@ -55,8 +55,9 @@ pub struct Signals {
 }
 
 impl Signals {
+    #[inline(always)]
     pub fn any(&self) -> bool {
-        self.nmi || self.init || self.sipi.is_some()
+        self.nmi | self.init | self.sipi.is_some()
     }
 }
 

@@ -8,6 +8,7 @@ const LOW_END: u64 = 3 * GIB;
 const HIGH_START: u64 = 4 * GIB;
 
 const PAGE: u64 = 0x1000;
+pub type Page = [u8; PAGE as usize];
 
 /// After that many writes without a walk between them a page is taken to hold no paging structure any more. More than 1,
 /// as guarding a page anew costs a search of the TLB.
@@ -18,7 +19,8 @@ type CodeMap = [u64; 64];
 
 #[derive(Clone)]
 pub struct Ram {
-    bytes: Vec<u8>,
+    /// By page, so that an access within one needs no more than a look at the number of pages.
+    pages: Vec<Page>,
     code: Vec<Option<Box<CodeMap>>>,
     /// Offsets of code pages that were written to; their blocks are stale.
     stale: Vec<u64>,
@@ -32,7 +34,7 @@ impl Ram {
     pub fn new(size: u64) -> Ram {
         let pages = size.div_ceil(PAGE);
         Ram {
-            bytes: vec![0; (pages * PAGE) as usize],
+            pages: vec![[0; PAGE as usize]; pages as usize],
             code: vec![None; pages as usize],
             stale: Vec::new(),
             tables: vec![0; pages as usize],
@@ -41,7 +43,17 @@ impl Ram {
     }
 
     pub fn size(&self) -> u64 {
-        self.bytes.len() as u64
+        self.all().len() as u64
+    }
+
+    #[inline(always)]
+    fn all(&self) -> &[u8] {
+        self.pages.as_flattened()
+    }
+
+    #[inline(always)]
+    fn all_mut(&mut self) -> &mut [u8] {
+        self.pages.as_flattened_mut()
     }
 
     /// Ranges of host-physical addresses that are RAM, as (start, length).
@@ -57,7 +69,7 @@ impl Ram {
     /// The offset in RAM of a host-physical address; `None` where there is no RAM.
     #[inline(always)]
     pub fn offset(&self, physical: u64) -> Option<usize> {
-        let size = self.bytes.len() as u64;
+        let size = self.size();
         if physical < size.min(LOW_END) {
             Some(physical as usize)
         } else if physical >= HIGH_START && physical - HIGH_START < size.saturating_sub(LOW_END) {
@@ -69,44 +81,66 @@ impl Ram {
 
     #[inline(always)]
     pub fn load<T: Int>(&self, at: usize) -> Option<T> {
-        T::load(&self.bytes, at)
+        T::load(self.all(), at)
     }
 
     /// Writes without looking whether the page holds code: for those who know it does not.
     #[inline(always)]
     pub fn store<T: Int>(&mut self, at: usize, value: T) -> bool {
-        value.store(&mut self.bytes, at)
+        value.store(self.all_mut(), at)
+    }
+
+    /// Reads `within` bytes into the page of that number; `None` where the bytes do not all lie in it.
+    #[inline(always)]
+    pub fn load_in_page<T: Int>(&self, page: u64, within: usize) -> Option<T> {
+        T::load(self.pages.get(page as usize)?, within)
+    }
+
+    /// The page of that number, to be written to as `store` does.
+    #[inline(always)]
+    pub fn page_mut(&mut self, page: u64) -> Option<&mut Page> {
+        self.pages.get_mut(page as usize)
+    }
+
+    /// Writes there as `store` does.
+    #[inline(always)]
+    pub fn store_in_page<T: Int>(&mut self, page: u64, within: usize, value: T) -> bool {
+        match self.pages.get_mut(page as usize) {
+            Some(page) => value.store(page, within),
+            None => false,
+        }
     }
 
     #[inline(always)]
     pub fn bytes<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
-        self.bytes.get(at..)?.first_chunk()
+        self.all().get(at..)?.first_chunk()
     }
 
     #[inline(always)]
     pub fn bytes_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
-        self.bytes.get_mut(at..)?.first_chunk_mut()
+        self.all_mut().get_mut(at..)?.first_chunk_mut()
     }
 
     /// Copies bytes, as if by way of a buffer, without looking for code. False, and nothing is copied, outside RAM.
     pub fn copy(&mut self, from: usize, to: usize, length: usize) -> bool {
-        let size = self.bytes.len();
+        let size = self.all().len();
         let fits = |at: usize| at.checked_add(length).is_some_and(|end| end <= size);
         if !fits(from) || !fits(to) {
             return false;
         }
-        self.bytes.copy_within(from..from + length, to);
+        self.all_mut().copy_within(from..from + length, to);
         true
     }
 
     /// The rest of the page that holds `at`, from `at` on.
     pub fn to_page_end(&self, at: usize) -> &[u8] {
         let end = (at & !0xfff) + 0x1000;
-        self.bytes.get(at..end.min(self.bytes.len())).unwrap_or(&[])
+        let bytes = self.all();
+        bytes.get(at..end.min(bytes.len())).unwrap_or(&[])
     }
 
     pub fn slice(&self, at: usize, length: usize) -> Option<&[u8]> {
-        self.bytes.get(at..at.checked_add(length)?)
+        self.all().get(at..at.checked_add(length)?)
     }
 
     /// Writes bytes within one page and notes it where they were code or a paging structure.
@@ -123,7 +157,7 @@ impl Ram {
         let code = self.holds_code(at as u64, data.len() as u64);
         if let Some(place) = at
             .checked_add(data.len())
-            .and_then(|end| self.bytes.get_mut(at..end))
+            .and_then(|end| self.pages.as_flattened_mut().get_mut(at..end))
         {
             // What is written as it was leaves the code as it was.
             if code && place != data {

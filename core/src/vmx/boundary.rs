@@ -33,6 +33,21 @@ pub fn bus_lock(cpu: &mut Cpu) -> Done {
     }
 }
 
+/// Whether all that follows here, and APIC virtualization, would find nothing to do, with the processor active and no
+/// signal and no interrupt pending.
+#[inline(always)]
+pub fn nothing_waits(cpu: &Cpu, bus: &Bus) -> bool {
+    let vmx = &cpu.vmx;
+    let waits = vmx.apic.waits()
+        | vmx.mtf_pending
+        | vmx.iret_unblocked
+        | vmx.bus_lock.is_some()
+        | bus.debug.catches.forced.is_some()
+        | (vmx.controls.primary & (primary::NMI_WINDOW_EXITING | primary::INTERRUPT_WINDOW_EXITING) != 0)
+        | vmx.timer.is_some_and(|deadline| deadline <= bus.clock);
+    !waits
+}
+
 /// What comes before debug traps: the exits that a debugger forces, and the monitor trap flag.
 pub fn trap(cpu: &mut Cpu, bus: &mut Bus) -> Done {
     cpu.vmx.iret_unblocked = false;

@@ -6,7 +6,7 @@ use super::errors::instruction_error as error;
 use super::exit::{self, Failure};
 use super::fail::fail;
 use super::fields::field;
-use super::instructions::shadowing_offered;
+use super::instructions::{shadowing_offered, SHADOW};
 use super::profile::Profile;
 use super::reasons::reason;
 use super::record::FailReason;
@@ -32,7 +32,7 @@ pub fn enter(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, launch: bool) -> Done {
         return fail(cpu, bus, insn, name, 0, FailReason::NoCurrentVmcs);
     };
     let address = vmcs.address;
-    if shadowing_offered(cpu) && bus.read_physical(cpu.id, address, 4) >> 31 != 0 {
+    if shadowing_offered(cpu) && is_shadow(cpu, bus, address) {
         return fail(cpu, bus, insn, name, 0, FailReason::ShadowVmcs { address });
     }
     if cpu.shadow == Shadow::MovSs {
@@ -94,6 +94,13 @@ pub fn enter(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, launch: bool) -> Done {
     }
     go(cpu, bus, rip, modes);
     Err(Stop::World)
+}
+
+/// Whether the region at `address` says that it is a shadow VMCS.
+#[inline(always)]
+fn is_shadow(cpu: &Cpu, bus: &mut Bus, address: u64) -> bool {
+    let first = bus.ram.offset(address).and_then(|at| bus.ram.load::<u32>(at));
+    first.unwrap_or_else(|| bus.read_physical(cpu.id, address, 4) as u32) & SHADOW != 0
 }
 
 /// Lets `with` judge the current VMCS in the state that the processor is in now.

@@ -518,6 +518,7 @@ impl Field {
     }
 
     /// The field and half that an operand of VMREAD or VMWRITE names, if the table has it.
+    #[inline(always)]
     pub fn by_encoding(encoding: u64) -> Option<(Field, Access)> {
         // Bits 12 and 31:15 are reserved and 0; beyond 31 an operand must be 0 too (SDM vol. 3, 25.11.2).
         if encoding & !0x6fff != 0 || encoding >> 1 & 0x1ff >= INDEX_LIMIT as u64 {
@@ -588,12 +589,19 @@ impl FieldSet {
         self.0[field.index() / 64] |= 1 << (field.index() % 64);
     }
 
+    #[inline(always)]
     pub fn contains(&self, field: Field) -> bool {
         self.0[field.index() / 64] >> (field.index() % 64) & 1 != 0
     }
 
     pub fn is_empty(&self) -> bool {
         self.0 == [0; FieldSet::WORDS]
+    }
+
+    /// Whether the two have a field in common.
+    #[inline(always)]
+    pub fn meets(&self, other: &FieldSet) -> bool {
+        self.0.iter().zip(&other.0).fold(0, |both, (a, b)| both | a & b) != 0
     }
 
     /// The fields of the set, in the order of `Field::index`.

@@ -1,7 +1,7 @@
 //! The guest-state area: loaded by VM entry (SDM vol. 3, 27.3.2), saved by VM exit (28.3).
 
 use super::controls::{entry, exit, Word};
-use super::fields::{field, Field};
+use super::fields::{field, Field, FieldSet};
 use super::state::{Controls, SavedRf};
 use super::vmcs::Vmcs;
 use crate::cpu::bits::*;
@@ -63,6 +63,16 @@ static SEGMENTS: [[Field; 4]; 8] = {
     ]
 };
 
+static SEGMENT_FIELDS: FieldSet = {
+    let mut fields = FieldSet::EMPTY;
+    let mut index = 0;
+    while index < SEGMENTS.len() {
+        fields = fields.union(FieldSet::of(&SEGMENTS[index]));
+        index += 1;
+    }
+    fields
+};
+
 pub static PDPTES: [Field; 4] = [
     field::GUEST_PDPTE0,
     field::GUEST_PDPTE1,
@@ -115,14 +125,13 @@ pub fn load(cpu: &mut Cpu, controls: &Controls) {
     if controls.entry & entry::LOAD_PKRS != 0 {
         cpu.msr.pkrs = get(field::GUEST_IA32_PKRS);
     }
-    for (segment, [selector, base, limit, rights]) in cpu.seg.iter_mut().zip(&SEGMENTS) {
-        *segment = Segment {
+    cpu.seg
+        .load(SEGMENTS.iter().map(|[selector, base, limit, rights]| Segment {
             selector: vmcs.get(*selector) as u16,
             base: vmcs.get(*base),
             limit: vmcs.get(*limit) as u32,
             rights: Rights(vmcs.get(*rights) as u32),
-        };
-    }
+        }));
     cpu.cpl = cpu.seg[SS].rights.dpl();
     cpu.gdtr = TableRegister {
         base: get(field::GUEST_GDTR_BASE),
@@ -224,11 +233,14 @@ pub fn save(cpu: &mut Cpu, controls: &Controls, rf: SavedRf, timer: Option<u64>)
             controls | if long { entry::IA32E_MODE_GUEST } else { 0 },
         );
     }
-    for (segment, [selector, base, limit, rights]) in cpu.seg.iter().zip(&SEGMENTS) {
-        vmcs.set(*selector, segment.selector as u64);
-        vmcs.set(*base, segment.base);
-        vmcs.set(*limit, segment.limit as u64);
-        vmcs.set(*rights, segment.rights.0 as u64);
+    // Most exits find the segments as the entry has loaded them.
+    if cpu.seg.were_written() || vmcs.changed().meets(&SEGMENT_FIELDS) {
+        for (segment, [selector, base, limit, rights]) in cpu.seg.iter().zip(&SEGMENTS) {
+            vmcs.set(*selector, segment.selector as u64);
+            vmcs.set(*base, segment.base);
+            vmcs.set(*limit, segment.limit as u64);
+            vmcs.set(*rights, segment.rights.0 as u64);
+        }
     }
     vmcs.set(field::GUEST_GDTR_BASE, cpu.gdtr.base);
     vmcs.set(field::GUEST_GDTR_LIMIT, cpu.gdtr.limit as u64);

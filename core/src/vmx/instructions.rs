@@ -22,7 +22,7 @@ const FEATURE_CONTROL_LOCKED: u64 = 1 << 0;
 const FEATURE_CONTROL_VMX: u64 = 1 << 2;
 
 /// Bit 31 of a region's first word marks a shadow VMCS.
-const SHADOW: u32 = 1 << 31;
+pub(super) const SHADOW: u32 = 1 << 31;
 
 /// Leaves the block, unless the instruction runs as one of its own already: it needs the exact clock.
 #[inline(always)]

@@ -22,6 +22,7 @@ impl Failed {
 const ENTRY: u64 = 16;
 
 /// The count and the address of each list.
+#[inline(always)]
 fn fields(list: MsrListUse) -> [Field; 2] {
     match list {
         MsrListUse::EntryLoad => [field::ENTRY_MSR_LOAD_COUNT, field::ENTRY_MSR_LOAD_ADDRESS],
@@ -31,12 +32,18 @@ fn fields(list: MsrListUse) -> [Field; 2] {
 }
 
 /// Goes through a list of the current VMCS.
-#[inline]
+#[inline(always)]
 pub fn process(cpu: &mut Cpu, bus: &mut Bus, list: MsrListUse) -> Result<(), Failed> {
-    let [count, address] = fields(list).map(|field| cpu.vmx.get(field));
-    if count == 0 {
-        return Ok(());
+    let [count, address] = fields(list);
+    match cpu.vmx.get(count) {
+        0 => Ok(()),
+        count => each(cpu, bus, list, cpu.vmx.get(address), count),
     }
+}
+
+/// Goes through the `count` entries of the list at `address`.
+#[inline(never)]
+fn each(cpu: &mut Cpu, bus: &mut Bus, list: MsrListUse, address: u64, count: u64) -> Result<(), Failed> {
     let limit = cpu.profile.capabilities().msr_list_limit();
     for number in 0..count {
         // Beyond the recommended length the SDM leaves the behaviour to the processor (A.6).

@@ -229,15 +229,15 @@ impl VmxState {
 
     /// Remembers the registers of the host, which stops running now.
     #[inline]
-    pub fn freeze_host(&mut self, regs: &[u64]) {
-        for (to, from) in self.host_registers.iter_mut().zip(regs) {
-            *to = *from;
+    pub fn freeze_host(&mut self, regs: &[u64; 256]) {
+        if let Some(regs) = regs.first_chunk() {
+            self.host_registers = *regs;
         }
     }
 
     /// Remembers the registers of the guest of the VMCS at `vmcs`, which stops running now.
     #[inline]
-    pub fn freeze_guest(&mut self, vmcs: u64, regs: &[u64]) {
+    pub fn freeze_guest(&mut self, vmcs: u64, regs: &[u64; 256]) {
         let at = self.guest_registers.iter().position(|it| it.0 == vmcs);
         let at = at.unwrap_or_else(|| {
             if self.guest_registers.len() == MOST_FROZEN {
@@ -246,10 +246,8 @@ impl VmxState {
             self.guest_registers.push((vmcs, [0; 16]));
             self.guest_registers.len() - 1
         });
-        if let Some((_, place)) = self.guest_registers.get_mut(at) {
-            for (to, from) in place.iter_mut().zip(regs) {
-                *to = *from;
-            }
+        if let (Some((_, place)), Some(regs)) = (self.guest_registers.get_mut(at), regs.first_chunk()) {
+            *place = *regs;
         }
     }
 

@@ -80,7 +80,7 @@ impl Bench {
             limit: !0,
             base: 0,
         };
-        cpu.seg = [segment(0x10, 0xc093); 8];
+        *cpu.seg = [segment(0x10, 0xc093); 8];
         cpu.seg[CS] = segment(0x08, 0xa09b);
         cpu.seg[TR] = segment(0x18, 0x8b);
         cpu.idtr = TableRegister { base: 0, limit: 0 };

@@ -3,7 +3,7 @@
 use iced_x86::{Instruction, Mnemonic as Mn};
 
 use super::operand::{Based, Indexed, Memory};
-use super::{arithmetic, branch, exact, transfer, Fast};
+use super::{arithmetic, branch, series, transfer, vmcs, Fast};
 use crate::cpu::decode::Operand;
 use crate::cpu::exec::alu::{self, Change, Compute};
 use crate::cpu::exec::shift::{self, Shift};
@@ -349,6 +349,11 @@ fn ret(shape: &Shape) -> Option<Fast> {
     matches!(shape.raw.code(), Code::Retnq | Code::Retnq_imm16).then_some(branch::ret)
 }
 
+/// VMREAD and VMWRITE.
+fn by_registers(shape: &Shape, handler: Fast) -> Option<Fast> {
+    (shape.operands[..2] == [Operand::Gpr(8); 2]).then_some(handler)
+}
+
 fn nop(_: &Shape) -> Option<Fast> {
     Some(transfer::nop)
 }
@@ -419,6 +424,8 @@ fn row(mnemonic: Mn) -> Option<(Select, FlagUse)> {
         Mn::Jmp => (jmp, Reads),
         Mn::Call => (call, Reads),
         Mn::Ret => (ret, Reads),
+        Mn::Vmread => (|shape| by_registers(shape, vmcs::vmread), Reads),
+        Mn::Vmwrite => (|shape| by_registers(shape, vmcs::vmwrite), Reads),
         Mn::Nop | Mn::Endbr64 => (nop, Keeps),
         other => (conditional(other)?, Reads),
     };
@@ -434,11 +441,13 @@ pub fn choose(insns: &mut [Insn], candidates: &[Candidate], size: CodeSize) {
     }
     let mut wanted = true;
     let mut next = None;
+    let mut series = None;
     for (insn, candidate) in insns.iter_mut().zip(candidates).rev() {
         let in_memory = |operand: &Operand| matches!(operand, Operand::Memory(_));
         let stops = candidate.operands.iter().any(in_memory) && candidate.raw.mnemonic() != Mn::Lea;
+        let mut based = false;
         let chosen = row(candidate.raw.mnemonic())
-            .filter(|_| candidate.known)
+            .filter(|_| candidate.known && !insn.has(flag::ALONE))
             .and_then(|(select, flags)| {
                 let shape = Shape {
                     raw: &candidate.raw,
@@ -449,10 +458,16 @@ pub fn choose(insns: &mut [Insn], candidates: &[Candidate], size: CodeSize) {
                         .filter(|next: &Instruction| next.is_jcc_short_or_near())
                         .map(|next| next.mnemonic()),
                 };
+                based = shape.address() == Some(Place::Based);
                 Some((select(&shape)?, flags))
             });
-        let (fast, flags) = chosen.unwrap_or((exact, FlagUse::Reads));
+        let own = chosen.is_some();
+        let (fast, flags) = chosen.unwrap_or((insn.fast, FlagUse::Reads));
         insn.fast = fast;
+        series = own.then_some(candidate).and_then(|it| {
+            let mnemonic = it.raw.mnemonic();
+            series::choose(insn, mnemonic, &it.operands, based, series)
+        });
         next = Some(candidate.raw);
         wanted = stops
             || match flags {

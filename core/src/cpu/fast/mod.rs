@@ -9,12 +9,14 @@ mod arithmetic;
 mod branch;
 mod choose;
 mod operand;
+mod series;
 mod transfer;
+mod vmcs;
 
 pub use choose::{choose, Candidate};
 
 use super::insn::Insn;
-use super::{Cpu, Done};
+use super::{Cpu, Done, Stop};
 use crate::platform::Bus;
 
 /// Runs an instruction of a block and all after it, up to the end of the block or a Jcc that is taken. Where one stops,
@@ -41,7 +43,14 @@ pub fn exact(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {
     }
 }
 
-/// The same for the rare case of one that has. It is never inlined: its caller then has nothing to save.
+/// An instruction that runs with the clock exact and a look at everything after it. Before it a link suffices: what
+/// would want a look has ended the chain of blocks.
+pub fn alone(cpu: &mut Cpu, _: &mut Bus, insn: &Insn, _: &[Insn]) -> Done {
+    cpu.stopped_at = insn.position;
+    Err(Stop::Solo)
+}
+
+/// The same as `exact` for the rare case of one that has. It is never inlined: its caller then has nothing to save.
 #[cold]
 #[inline(never)]
 fn detour(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use crate::cpu::insn::{Imm, Insn, Reg};
 use crate::cpu::int::Int;
 use crate::cpu::Cpu;
-use crate::mmu::tlb::{Entry, PAGE, PAGE_MASK};
+use crate::mmu::tlb::{Entry, PAGE_MASK};
 use crate::platform::Bus;
 
 /// Where an operand is read from; `None`: by more than a look.
@@ -104,30 +104,30 @@ impl<A: Address> Output for Memory<A> {
         insn: &Insn,
         f: impl FnOnce(&mut Cpu, T) -> T,
     ) -> Option<()> {
-        let at = place::<T>(cpu, A::of(cpu, insn), |entry| entry.write)?;
-        let old = bus.ram.load(at)?;
+        let (page, within) = place(cpu, A::of(cpu, insn), |entry| entry.write)?;
+        let old = bus.ram.load_in_page(page, within)?;
         let new = f(cpu, old);
-        bus.ram.store(at, new);
+        bus.ram.store_in_page(page, within, new);
         Some(())
     }
 }
 
 #[inline(always)]
 pub fn load<T: Int>(cpu: &Cpu, bus: &Bus, linear: u64) -> Option<T> {
-    bus.ram.load(place::<T>(cpu, linear, |entry| entry.read)?)
+    let (page, within) = place(cpu, linear, |entry| entry.read)?;
+    bus.ram.load_in_page(page, within)
 }
 
 #[inline(always)]
 pub fn store<T: Int>(cpu: &Cpu, bus: &mut Bus, linear: u64, value: T) -> Option<()> {
-    let at = place::<T>(cpu, linear, |entry| entry.write)?;
-    bus.ram.store(at, value).then_some(())
+    let (page, within) = place(cpu, linear, |entry| entry.write)?;
+    bus.ram.store_in_page(page, within, value).then_some(())
 }
 
-/// The offset in RAM of a linear address whose bytes lie in one page that the TLB knows.
+/// The page of RAM that the TLB knows a linear address to lie in, by its number, and the offset in the page.
 #[inline(always)]
-fn place<T: Int>(cpu: &Cpu, linear: u64, tag: impl Fn(&Entry) -> u64) -> Option<usize> {
+pub fn place(cpu: &Cpu, linear: u64, tag: impl Fn(&Entry) -> u64) -> Option<(u64, usize)> {
     let entry = cpu.tlb.entry(linear, cpu.tlb.context);
-    let within = linear & !PAGE_MASK;
-    let known = tag(entry) == linear & PAGE_MASK | cpu.tlb.context && within <= PAGE - T::BYTES;
-    known.then(|| entry.ram.wrapping_add(within) as usize)
+    let known = tag(entry) == linear & PAGE_MASK | cpu.tlb.context;
+    known.then_some((entry.page, (linear & !PAGE_MASK) as usize))
 }

@@ -11,6 +11,7 @@ mod ferr;
 mod frames;
 mod paragraphs;
 mod segments;
+mod series;
 mod strings;
 mod tasks;
 mod vectors;
@@ -155,7 +156,7 @@ impl Bench {
 
     fn start(&mut self, code: u16, rights: u32) {
         let cpu = &mut self.cpu;
-        cpu.seg = [Segment::flat(DATA0, 0xc093); 8];
+        *cpu.seg = [Segment::flat(DATA0, 0xc093); 8];
         cpu.seg[CS] = Segment::flat(code, rights);
         cpu.seg[TR] = Segment {
             selector: TSS_SELECTOR,

@@ -98,6 +98,12 @@ impl State {
         self.written.is_some()
     }
 
+    /// Whether something is to follow the operation under way, or a virtual interrupt to be delivered.
+    #[inline(always)]
+    pub fn waits(&self) -> bool {
+        self.written.is_some() | self.trap.is_some() | self.recognized
+    }
+
     /// The first of several exits that an operation causes is taken.
     fn exit_after(&mut self, reason: u16, qualification: u64, cause: Cause) {
         self.trap.get_or_insert(Trap {

@@ -1,0 +1,248 @@
+//! Moves between registers and RAM in a row, as programs save and restore registers: PUSH after PUSH, POP after POP, MOV
+//! after MOV by one base register. One look at the TLB serves all of them, where they lie in one page; else each does
+//! for itself.
+
+use iced_x86::Mnemonic as Mn;
+
+use super::operand::{place, Address, Based, Memory};
+use super::{go_on, transfer, Fast};
+use crate::cpu::decode::Operand;
+use crate::cpu::insn::{Insn, R0};
+use crate::cpu::int::Int;
+use crate::cpu::{Cpu, Done, RSP};
+use crate::mmu::tlb::Entry;
+use crate::platform::Bus;
+
+/// Bytes of each operand.
+const WORD: usize = 8;
+/// Below this the handlers of the instructions themselves are as fast.
+const LEAST: u8 = 3;
+const MOST: u8 = 32;
+/// Bytes that a series may span.
+const WIDEST: i64 = 512;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Load { base: u8 },
+    Store { base: u8 },
+    Push,
+    Pop,
+}
+
+/// The moves from an instruction on.
+#[derive(Clone, Copy)]
+pub struct Series {
+    kind: Kind,
+    count: u8,
+    /// The displacements of the lowest operand and of the end of the highest.
+    low: i64,
+    end: i64,
+}
+
+impl Series {
+    /// Of one instruction, which `choose` has found to have operands that the handlers here know.
+    fn of(mnemonic: Mn, operands: &[Operand; 5], insn: &Insn, based: bool) -> Option<Series> {
+        const REGISTER: Operand = Operand::Gpr(WORD as u8);
+        const MEMORY: Operand = Operand::Memory(WORD as u16);
+        let base = insn.base;
+        let kind = match (mnemonic, operands[0], operands[1]) {
+            // The base is what the others go by.
+            (Mn::Mov, REGISTER, MEMORY) if based && insn.r[0] != base => Kind::Load { base },
+            (Mn::Mov, MEMORY, REGISTER) if based => Kind::Store { base },
+            (Mn::Push, REGISTER, _) if insn.r[0] != RSP as u8 => Kind::Push,
+            (Mn::Pop, REGISTER, _) if insn.r[0] != RSP as u8 => Kind::Pop,
+            _ => return None,
+        };
+        let low = insn.disp as i64;
+        Some(Series {
+            kind,
+            count: 1,
+            low,
+            end: low.checked_add(WORD as i64)?,
+        })
+    }
+
+    /// The two in one, if they go together.
+    fn and(self, next: Series) -> Option<Series> {
+        let series = Series {
+            kind: self.kind,
+            count: self.count + next.count,
+            low: self.low.min(next.low),
+            end: self.end.max(next.end),
+        };
+        let fits = self.kind == next.kind
+            && series.count <= MOST
+            && series
+                .end
+                .checked_sub(series.low)
+                .is_some_and(|span| span <= WIDEST);
+        fits.then_some(series)
+    }
+
+    /// The handler of the instruction that it begins with, and what that is to find in place of an immediate.
+    fn handler(self, insn: &Insn) -> Option<(Fast, u64)> {
+        let handler: Fast = match self.kind {
+            Kind::Load { .. } => load,
+            Kind::Store { .. } => store,
+            Kind::Push => push,
+            Kind::Pop => pop,
+        };
+        let below = (insn.disp as i64).wrapping_sub(self.low) as u64;
+        let bytes = self.end.wrapping_sub(self.low) as u64;
+        (self.count >= LEAST).then_some((handler, self.count as u64 | below << 16 | bytes << 32))
+    }
+}
+
+/// Has `insn` do its part of a series, if it begins one; `next` is the one that the instruction after it begins.
+pub fn choose(
+    insn: &mut Insn,
+    mnemonic: Mn,
+    operands: &[Operand; 5],
+    based: bool,
+    next: Option<Series>,
+) -> Option<Series> {
+    let one = Series::of(mnemonic, operands, insn, based)?;
+    let series = next.and_then(|next| one.and(next)).unwrap_or(one);
+    if let Some((handler, immediate)) = series.handler(insn) {
+        (insn.fast, insn.imm) = (handler, immediate);
+    }
+    Some(series)
+}
+
+/// How many instructions belong to the series that begins with `insn`, beside that.
+#[inline(always)]
+fn others(insn: &Insn) -> usize {
+    (insn.imm as u8 as usize).wrapping_sub(1)
+}
+
+/// How far the lowest operand of a series lies below that of `insn`, with which it begins.
+#[inline(always)]
+fn below(insn: &Insn) -> u64 {
+    insn.imm >> 16 & 0xffff
+}
+
+/// From the lowest operand to the end of the highest.
+#[inline(always)]
+fn bytes(insn: &Insn) -> usize {
+    (insn.imm >> 32) as usize
+}
+
+/// `bytes` bytes of RAM at a linear address, if the TLB knows them to lie in one page.
+#[inline(always)]
+fn span<'a>(
+    cpu: &Cpu,
+    bus: &'a mut Bus,
+    linear: u64,
+    bytes: usize,
+    tag: fn(&Entry) -> u64,
+) -> Option<&'a mut [u8]> {
+    let (page, within) = place(cpu, linear, tag)?;
+    bus.ram.page_mut(page)?.get_mut(within..within + bytes)
+}
+
+/// Goes on after the series, or with the instruction's own handler where it was not done. What was done of it then is done
+/// anew, to the same effect: nothing that a series goes by changes before its end.
+macro_rules! all_or_one {
+    ($cpu:ident, $bus:ident, $insn:ident, $rest:ident, $done:expr, $one:expr) => {
+        match $done {
+            Some(()) => go_on($cpu, $bus, $rest.get(others($insn)..).unwrap_or_default()),
+            None => $one($cpu, $bus, $insn, $rest),
+        }
+    };
+}
+
+fn load(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {
+    let done = load_all(cpu, bus, insn, rest);
+    all_or_one!(
+        cpu,
+        bus,
+        insn,
+        rest,
+        done,
+        transfer::mov::<u64, R0, Memory<Based>>
+    )
+}
+
+#[inline(always)]
+fn load_all(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Option<()> {
+    let span = span(
+        cpu,
+        bus,
+        Based::of(cpu, insn).wrapping_sub(below(insn)),
+        bytes(insn),
+        |entry| entry.read,
+    )?;
+    let low = insn.disp.wrapping_sub(below(insn));
+    for each in std::iter::once(insn).chain(rest.get(..others(insn))?) {
+        let value = u64::load(span, each.disp.wrapping_sub(low) as usize)?;
+        cpu.set_reg(each.r[0], value);
+    }
+    Some(())
+}
+
+fn store(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {
+    let done = store_all(cpu, bus, insn, rest);
+    all_or_one!(
+        cpu,
+        bus,
+        insn,
+        rest,
+        done,
+        transfer::mov::<u64, Memory<Based>, R0>
+    )
+}
+
+#[inline(always)]
+fn store_all(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Option<()> {
+    let span = span(
+        cpu,
+        bus,
+        Based::of(cpu, insn).wrapping_sub(below(insn)),
+        bytes(insn),
+        |entry| entry.write,
+    )?;
+    let low = insn.disp.wrapping_sub(below(insn));
+    for each in std::iter::once(insn).chain(rest.get(..others(insn))?) {
+        let stored = cpu
+            .reg::<u64>(each.r[0])
+            .store(span, each.disp.wrapping_sub(low) as usize);
+        stored.then_some(())?;
+    }
+    Some(())
+}
+
+fn push(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {
+    let done = push_all(cpu, bus, insn, rest);
+    all_or_one!(cpu, bus, insn, rest, done, transfer::push::<R0>)
+}
+
+#[inline(always)]
+fn push_all(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Option<()> {
+    let others = rest.get(..others(insn))?;
+    let bytes = (others.len() + 1) * WORD;
+    let top = cpu.regs[RSP].wrapping_sub(bytes as u64);
+    let span = span(cpu, bus, top, bytes, |entry| entry.write)?;
+    let places = span.rchunks_exact_mut(WORD);
+    for (each, place) in std::iter::once(insn).chain(others).zip(places) {
+        place.copy_from_slice(&cpu.reg::<u64>(each.r[0]).to_le_bytes());
+    }
+    cpu.regs[RSP] = top;
+    Some(())
+}
+
+fn pop(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {
+    let done = pop_all(cpu, bus, insn, rest);
+    all_or_one!(cpu, bus, insn, rest, done, transfer::pop)
+}
+
+#[inline(always)]
+fn pop_all(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Option<()> {
+    let others = rest.get(..others(insn))?;
+    let bytes = (others.len() + 1) * WORD;
+    let span = span(cpu, bus, cpu.regs[RSP], bytes, |entry| entry.read)?;
+    for (each, place) in std::iter::once(insn).chain(others).zip(span.chunks_exact(WORD)) {
+        cpu.set_reg(each.r[0], u64::load(place, 0)?);
+    }
+    cpu.regs[RSP] = cpu.regs[RSP].wrapping_add(bytes as u64);
+    Some(())
+}
