@@ -58,6 +58,9 @@ static u64 for_control_register(struct situation *s, unsigned number)
 
 	if (chance(s, 30))
 		value = one_bit_changed(s, value);
+	/* of features that not every processor with the others has: LA57, PKS and LAM */
+	if (number == 3 || number == 4)
+		value &= ~(number == 3 ? BIT(61) | BIT(62) : BIT(12) | BIT(24) | BIT(28));
 	/* 64-bit mode refuses to leave; elsewhere, the values that end in a fault for sure */
 	if (s->mode == LONG64 && number != 3)
 		return value;

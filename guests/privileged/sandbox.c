@@ -8,6 +8,7 @@
 #define LOW_MEMORY_END 0x100000
 #define CR4_OSFXSR BIT(9)
 #define LINE 64ul
+#define LOWEST 0x2000 /* where a null segment leads to */
 #define MEMORY_END 0x2000000 /* what is beyond, no case comes to */
 
 #define PTE_P BIT(0)
@@ -94,8 +95,7 @@ void sandbox_open(void)
 void sandbox_restore(bool user, bool low)
 {
 	copy(VECTORS, vectors, VECTORS_BYTES);
-	if (low)
-		terminate(LOW_MEMORY, CODE - LOW_MEMORY);
+	terminate(LOW_MEMORY, (low ? CODE : LOWEST) - LOW_MEMORY);
 	terminate(CODE, TABLES - CODE);
 	copy(PAGING, paging[user], PAGING_BYTES);
 	copy(LOW_CODE, low_start, (u64)(low_end - low_start));

@@ -10,7 +10,7 @@
 
 /* Once: makes memory of what a chipset has for video and firmware below 1 MB, and what cases are given. */
 void sandbox_open(void);
-/* Before each case: takes back what one can have changed; of what is below CODE only for a mode that comes there, `low`.
+/* Before each case: takes back what one can have changed; of what is below CODE all for a mode that comes there, `low`.
  * A program has some of the pages where `user`. */
 void sandbox_restore(bool user, bool low);
 

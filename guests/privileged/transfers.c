@@ -12,7 +12,7 @@ static void emit_probe(struct situation *s, enum segment_number segment)
 	unsigned offset = one_of(s, edges), size = below(s, 3), write = below(s, 2) ? 2 : 0;
 	u64 address = offset + below(s, 3) - (offset ? 1 : 0);
 
-	if (s->mode == LONG64)
+	if (s->mode == LONG64 && segment < FS) /* the others have a base */
 		address += DATA;
 	emit_segment(s, segment);
 	if (size)

@@ -17,7 +17,6 @@ DEBUG, DOUBLE_FAULT, INVALID_TSS, STACK_FAULT, GENERAL_PROTECTION, PAGE_FAULT, A
 RESUME, ZERO, VIRTUAL = 1 << 16, 1 << 6, 0x180000
 CONDITIONS, SINGLE_STEP, ACCESS_DETECTED = 0xF, 1 << 14, 1 << 13
 VME, SMAP = 1 << 0, 1 << 21
-FETCH = 1 << 4
 IP_LIMIT = 0xFFFF
 INTERRUPTS = b"\xcc\xcd\xce\xf1\x0f"
 LONG_MODES = ("long64", "compat32", "compat16")
@@ -230,12 +229,11 @@ TABLE = (
         ),
     ),
     Decision(
-        "whether VIF with VIP or a missing page comes first at an instruction is the processor's choice",
+        "of VIF with VIP, a missing page and a breakpoint any may come first at an instruction",
         "vol. 3, 6.9",
         lambda ours, theirs, differing: (
-            differing <= {"vector", "error", "cr2", "registers", "memory"}
-            and ours.vector == PAGE_FAULT
-            and ours.error & FETCH != 0
+            differing <= {"vector", "error", "cr2", "dr6", "flags", "registers", "memory"}
+            and (ours.vector == DEBUG or (ours.vector == PAGE_FAULT and ours.cr2 == ours.ip[1]))
             and (theirs.vector, theirs.error) == (GENERAL_PROTECTION, 0)
             and ours.flags & VIRTUAL == VIRTUAL
         ),
@@ -257,7 +255,7 @@ TABLE = (
             differing <= {"flags", "registers", "memory"}
             and ours.mode in LONG_MODES
             and ours.flags ^ theirs.flags == ZERO
-            and (b"\x0f\x02" in ours.code or b"\x0f\x03" in ours.code)
+            and (b"\x0f\x02" in ours.code or b"\x0f\x03" in ours.code or ours.family == "alignment")
         ),
     ),
     Decision(

@@ -1,7 +1,8 @@
 """System code in random situations, held against Bochs. `make conformance` does the same at length.
 
-User-mode instructions are held against the host's own processor, in core/tests/host: `cargo test --test host`
-runs a seeded sample, GDBVMX_ORACLE_CASES says how many of each group, and `make conformance` asks for a million.
+User-mode instructions are held against the host's own processor, in core/tests/host: `cargo test --test
+host` runs a seeded sample, GDBVMX_ORACLE_CASES says how many of each group, and `make conformance` asks for a
+million.
 """
 
 from __future__ import annotations
