@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from gdbvmx import _core
 from gdbvmx.images import ImageError
 from gdbvmx.machine import Machine
 
@@ -81,6 +82,41 @@ def test_an_ept_pointer_that_entry_refuses_is_said_to_be_one(minivisor):
     walk = core.walk_ept(0x1000, vmcs=guest)
     assert walk["steps"] == []
     assert walk["fault"] == "VM entry refuses the EPT pointer 0x103e: vmx check says why"
+
+
+def test_a_walk_shows_the_sub_page_permissions():
+    page, ept, permissions, vmcs = 0x5000, 0x10000, 0x20000, 0x30000
+    core = _core.Machine(16 << 20)
+    entries = {ept + level * 0x1000: ept + (level + 1) * 0x1000 | 7 for level in range(3)}
+    entries |= {permissions + level * 0x1000: permissions + (level + 1) * 0x1000 | 1 for level in range(2)}
+    entries[ept + 0x3000 + (page >> 9)] = page | 0x35 | 1 << 61
+    entries[permissions + 0x3000 + (page >> 9)] = 1 << 6  # sub-page 3
+    fields = {
+        "primary_processor_based_controls": 1 << 31,
+        "secondary_processor_based_controls": 1 << 1 | 1 << 23,
+        "ept_pointer": ept | 3 << 3 | 6,
+        "sub_page_permission_table_pointer": permissions,
+    }
+    core.adopt_vmcs(vmcs, fields)
+
+    def write(sub_page: int) -> _core.Walk:
+        for at, entry in entries.items():
+            core.write_physical(at, entry.to_bytes(8, "little"))
+        return core.walk_ept(page + sub_page * 128, vmcs=vmcs, access="write")
+
+    walk = write(3)
+    assert (walk["fault"], [step["table"] for step in walk["steps"][4:]]) == (
+        "SPP miss",
+        ["SPPL4E", "SPPL3E", "SPPL2E"],
+    )
+    assert walk["steps"][-1]["note"] == "is not valid"
+    entries[permissions + 0x2000] = permissions + 0x3000 | 1
+    walk = write(3)
+    assert walk["physical"] == page + 3 * 128
+    assert walk["steps"][-1]["rights"] == "sub-page 3 may be written"
+    walk = write(2)
+    assert walk["fault"] == "EPT violation: the tables allow r-x"
+    assert (walk["steps"][-1]["table"], walk["steps"][-1]["note"]) == ("SPP vector", "denies it")
 
 
 def test_what_few_runs_need_does_not_delay_the_start_of_all():

@@ -116,7 +116,8 @@ fn complete(view: &mut Cpu, vmcs: &Vmcs, host: bool) {
             view.efer & !EFER_LMA
         };
         view.vmx.guest = true;
-        view.vmx.ept_pointer = Controls::of(vmcs).ept_pointer(vmcs);
+        view.vmx.controls = Controls::of(vmcs);
+        view.vmx.ept_pointer = view.vmx.controls.ept_pointer(vmcs);
         view.vmx.current = view.vmx.active.iter().position(|it| it.address == vmcs.address);
         view.cpl = view.seg[segment::SS].rights.dpl();
         for (entry, source) in [
