@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -124,3 +125,15 @@ def test_what_few_runs_need_does_not_delay_the_start_of_all():
     code = "import sys, gdbvmx.machine; print({'dataclasses', 'json'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_memory_is_taken_when_the_guest_touches_it(tmp_path):
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    image = tmp_path / "image.bin"
+    image.write_bytes(b"\xf4")
+    before = resident()
+    machine = Machine.boot(image, memory=2 << 30)
+    machine.run(1)
+    assert resident() - before < 64 << 20

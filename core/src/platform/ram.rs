@@ -34,7 +34,7 @@ impl Ram {
     pub fn new(size: u64) -> Ram {
         let pages = size.div_ceil(PAGE);
         Ram {
-            pages: vec![[0; PAGE as usize]; pages as usize],
+            pages: bytemuck::zeroed_vec(pages as usize),
             code: vec![None; pages as usize],
             stale: Vec::new(),
             tables: vec![0; pages as usize],
