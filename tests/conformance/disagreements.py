@@ -58,6 +58,7 @@ _RIGHTS = tuple(f"guest_{name}_access_rights" for name in _SEGMENTS)
 _CODE = 1 << 3
 _UNRESTRICTED = 1 << 7
 _PAGING = 1 << 31
+_VPID = 1 << 5
 _IA32E_GUEST = 1 << 9
 _LOAD_PERF_ON_ENTRY = 1 << 13
 _LOAD_PERF_ON_EXIT = 1 << 12
@@ -218,6 +219,21 @@ TABLE: tuple[Disagreement, ...] = (
         "Bochs does not set bit 0 of the qualification for walks of the guest's tables that count as writes",
         "28.2.1",
         _table_access,
+    ),
+    Disagreement(
+        "what was cached under the VPID may serve where the PDPTE that led there is gone",
+        "30.4.3.3",
+        lambda case: (
+            case["secondary_processor_based_controls"] & _VPID != 0
+            and any(
+                case[f"guest_pdpte{n}"] & 1 == 0 and _ENCODINGS[f"guest_pdpte{n}"] in case.mutated
+                for n in range(4)
+            )
+            and case.ours.startswith("X0 ")
+            and case.theirs.startswith("X0 ")
+            and "i80000b0e" in case.ours.split()
+            and "i80000b0e" in case.theirs.split()
+        ),
     ),
     Disagreement(
         "Bochs does not look at the reserved bits of IA32_PERF_GLOBAL_CTRL",
