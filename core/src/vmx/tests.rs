@@ -6,6 +6,7 @@ mod controls_document;
 mod ept;
 mod every_reason;
 mod guest_paging;
+mod nmi;
 mod sub_pages;
 
 use std::sync::Arc;

@@ -194,6 +194,9 @@ pub fn store_chosen<const BYTES: u32>(
     let address = cpu.regs[RDI] & insn.address_mask();
     let place = |number: u32| address.wrapping_add(number as u64) & insn.address_mask();
     let chosen = || (0..BYTES).filter(|number| lane::<u8>(mask, *number).sign());
+    for number in chosen() {
+        cpu.linear(insn.seg, place(number), 1, true)?;
+    }
     cpu.probe_alignment(insn.seg, address, 8)?;
     for number in chosen() {
         cpu.probe_write(bus, insn.seg, place(number), 1)?;

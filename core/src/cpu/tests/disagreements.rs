@@ -194,6 +194,19 @@ fn cmpxchg16b_is_misaligned_before_its_page_is_missing() {
 }
 
 #[test]
+fn maskmovdqu_is_refused_by_its_segment_before_it_is_misaligned() {
+    let mut bench = Bench::protected().user();
+    bench.cpu.cr0 |= CR0_AM;
+    bench.cpu.cr4 |= CR4_OSFXSR;
+    bench.cpu.set_flags(flags::AC);
+    bench.cpu.regs[RDI] = CODE + 0x101;
+    bench.cpu.ymm[1] = [!0; 4];
+    // MASKMOVDQU XMM0, XMM1 to CS:[EDI]: a code segment cannot be written.
+    let maskmovdqu = [0x2e, 0x66, 0x0f, 0xf7, 0xc1];
+    assert_eq!(bench.fault(&maskmovdqu, GENERAL_PROTECTION), 0);
+}
+
+#[test]
 fn arpl_writes_no_selector_that_it_does_not_change() {
     let mut bench = Bench::protected();
     bench.cpu.regs[RAX] = CODE + 0x100;

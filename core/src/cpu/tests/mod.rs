@@ -9,6 +9,7 @@ mod disagreements;
 mod far;
 mod ferr;
 mod frames;
+mod nmi;
 mod paragraphs;
 mod segments;
 mod series;
