@@ -57,7 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     # What follows `--` belongs to another program; argparse would take it for positional arguments.
     end = words.index("--") if "--" in words else len(words)
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # nohup has it ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
     try:
         arguments = _parser(words).parse_args(words[:end])
         arguments.rest = words[end + 1 :]

@@ -88,7 +88,9 @@ def test_limit_of_time(gdbvmx, flat):
     assert 0.5 <= time.monotonic() - start < 10
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_interrupt(flat, tmp_path, sent, status):
     trace = tmp_path / "t.jsonl"
     process = subprocess.Popen(

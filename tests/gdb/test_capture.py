@@ -43,7 +43,7 @@ def served():
 
     yield served
     for process in processes:
-        process.kill()
+        process.terminate()
         process.communicate()
 
 

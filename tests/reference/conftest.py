@@ -68,7 +68,7 @@ def served(runtime: dict[str, str]) -> Served:
                     assert line, "it ended before it waited for gdb"
                 yield line.partition("target remote ")[2].split()[0]
             finally:
-                process.kill()
+                process.terminate()
 
     return served
 
