@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,14 @@ def guest(name: str) -> Path:
     if not path.exists():
         pytest.fail(f"{path} is not built: make guests")
     return path
+
+
+def pytest_configure() -> None:
+    # In the background or behind nohup these are ignored, and the programs under test would inherit that.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, default)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
