@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -35,6 +36,8 @@ def pytest_configure() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("bochs") and (missing := bochs.missing_packages()):
         pytest.skip(f"apt-get install {' '.join(missing)}")
+    if item.get_closest_marker("long") and os.environ.get("GDBVMX_ORACLE") != "all":
+        pytest.skip("long: make reference")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ GDBVMX_ORACLE=all in the environment.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -107,7 +106,7 @@ def test_bochs_reports_what_the_table_expects(name: str) -> None:
 
 @needs_qemu
 @pytest.mark.bochs
-@pytest.mark.skipif(os.environ.get("GDBVMX_ORACLE") != "all", reason="long: set GDBVMX_ORACLE=all")
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_bochs_reports_what_the_table_expects_of_all() -> None:
     for mistake in mistakes().values():

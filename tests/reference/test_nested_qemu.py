@@ -5,7 +5,6 @@ Long: booted once, Bochs takes about ten seconds of CPU time for each image. `ma
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from .conftest import INSIDE, Command, Served
 
 pytestmark = [
     pytest.mark.bochs,
-    pytest.mark.skipif(os.environ.get("GDBVMX_ORACLE") != "all", reason="long: make reference"),
+    pytest.mark.long,
     pytest.mark.timeout(1800),
 ]
 

@@ -5,7 +5,6 @@ Long: reading a whole VMCS of KVM's takes some hundred steps. `make reference` r
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from .conftest import INSIDE, PATIENCE, Attached, Command, Served
 
 pytestmark = [
     pytest.mark.bochs,
-    pytest.mark.skipif(os.environ.get("GDBVMX_ORACLE") != "all", reason="long: make reference"),
+    pytest.mark.long,
     pytest.mark.timeout(3600),
 ]
 

@@ -136,9 +136,9 @@ def test_an_interrupt_at_any_packet_leaves_nothing() -> None:
     assert count > 40
 
 
-def test_a_processor_that_goes_astray_gets_its_code_back() -> None:
+def test_a_processor_that_goes_astray_gets_its_code_back(monkeypatch: pytest.MonkeyPatch) -> None:
     processor = Processor()
-    processor._step = lambda: processor.registers.update(rip=0x300)  # type: ignore[method-assign]
+    monkeypatch.setattr(processor, "_step", lambda: processor.registers.update(rip=0x300))
     with pytest.raises(TargetError, match="went to 0x300 instead of"):
         borrow(processor)
     assert processor.memory == Processor().memory
