@@ -327,6 +327,8 @@ class Machine:
     def take_debugcon(self) -> bytes: ...
     def serial_input(self, data: bytes) -> int:
         """Gives the number of bytes that found room."""
+    def serial_interrupts_on_input(self) -> bool:
+        """Whether the guest has asked COM1 for an interrupt when a byte arrives."""
 
 def fields() -> list[FieldInfo]:
     """The whole field table."""

@@ -1,4 +1,5 @@
-"""Where the guest's serial port and debug console go: standard output or error, a file, or nowhere."""
+"""Where the guest's serial port and debug console go: standard output or error, a file, or nowhere; and what
+comes in by standard input."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import os
 import select
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,7 +63,29 @@ def terminal_input(wanted: bool) -> Iterator[bool]:
         termios.tcsetattr(STDIN, termios.TCSADRAIN, saved)
 
 
-def typed(timeout: float) -> bytes:
-    """What was typed, waiting at most `timeout` seconds for the first key."""
-    ready, _, _ = select.select([STDIN], [], [], timeout)
-    return os.read(STDIN, 4096) if ready else b""
+class Input:
+    """Standard input on its way to a guest: keys, or a pipe or a file to its end.
+
+    `give` takes what finds room in the machine and says how many bytes those were; the rest waits here.
+    """
+
+    def __init__(self, give: Callable[[bytes], int]) -> None:
+        self._give = give
+        self._open = sys.stdin is not None
+        self._waiting = b""
+        self._given = False
+
+    def pump(self, timeout: float = 0) -> None:
+        """Gives the guest what is there, waiting at most `timeout` seconds of host time for a first byte."""
+        if self._open and not self._waiting and select.select([STDIN], [], [], timeout)[0]:
+            self._waiting = os.read(STDIN, 4096)
+            self._open = bool(self._waiting)
+        taken = self._give(self._waiting) if self._waiting else 0
+        self._waiting = self._waiting[taken:]
+        self._given = taken > 0
+
+    def awaited(self, timeout: float) -> bool:
+        """Waits so long for something to wake a halted guest with; False if nothing can come that would."""
+        if not self._given and not self._waiting:
+            self.pump(timeout)
+        return self._given or (self._open and not self._waiting)

@@ -26,5 +26,5 @@ def run(arguments: argparse.Namespace) -> int:
 
     serving.refuse_instruction_limit(arguments.max_instructions)
     # The terminal is gdb's.
-    with session.open_machine(arguments, keyboard=False) as opened:
+    with session.open_machine(arguments, reads_input=False) as opened:
         return serving.debug(opened, arguments.image, arguments.with_gdb, arguments.rest)

@@ -25,11 +25,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.freeze and arguments.gdb is None:
         raise CommandError("--freeze waits for gdb, but there is no --gdb [HOST:]PORT")
     if arguments.gdb is None:
-        with session.open_machine(arguments, keyboard=True) as opened:
+        with session.open_machine(arguments, reads_input=True) as opened:
             return session.run_to_end(opened)
 
     from . import serving  # the server takes longer to import than all the rest
 
     serving.refuse_instruction_limit(arguments.max_instructions)
-    with session.open_machine(arguments, keyboard=True) as opened:
+    with session.open_machine(arguments, reads_input=True) as opened:
         return serving.serve(opened, arguments.image, arguments.gdb, freeze=arguments.freeze)

@@ -16,7 +16,7 @@ from gdbvmx.trace.events import TraceWriter
 from . import console
 from .errors import Status, say
 
-# How long the machine runs between two looks at the keyboard and the clock, in seconds of host time.
+# How long the machine runs between two looks at its input and the clock, in seconds of host time.
 _STRETCH = 0.05
 _UNLIMITED = (1 << 63) - 1
 
@@ -28,7 +28,7 @@ class Session:
     machine: Machine
     instructions: int
     deadline: float
-    keyboard: bool
+    input: console.Input | None
 
     def at_limit(self) -> str | None:
         """Which limit was reached, in words."""
@@ -38,8 +38,8 @@ class Session:
 
 
 @contextmanager
-def open_machine(arguments: argparse.Namespace, *, keyboard: bool) -> Iterator[Session]:
-    """Makes what the options of `options.add_machine` say. `keyboard`: what is typed goes to the guest."""
+def open_machine(arguments: argparse.Namespace, *, reads_input: bool) -> Iterator[Session]:
+    """Makes what `options.add_machine` offers. `reads_input`: standard input goes to the guest."""
     profile, warnings = profiles.load(arguments.cpu)
     for warning in warnings:
         say(f"{profile.name}: {warning}")
@@ -61,14 +61,16 @@ def open_machine(arguments: argparse.Namespace, *, keyboard: bool) -> Iterator[S
             _attach_output(take, machine, "--debugcon", arguments.debugcon, console.STDERR)
         if arguments.trace is not None:
             stack.enter_context(_tracing(machine, arguments.trace))
-        typing = stack.enter_context(console.terminal_input(keyboard and arguments.serial == "stdio"))
-        if typing:
-            machine.attach(lambda: _take_keys(machine, 0))
+        incoming = None
+        if reads_input and arguments.serial == "stdio":
+            stack.enter_context(console.terminal_input(True))
+            incoming = console.Input(machine.core.serial_input)
+            machine.attach(incoming.pump)
         yield Session(
             machine,
             arguments.max_instructions or _UNLIMITED,
             time.monotonic() + (arguments.timeout or float("inf")),
-            typing,
+            incoming,
         )
 
 
@@ -90,11 +92,10 @@ def _tracing(machine: Machine, path: Path) -> Iterator[None]:
             end()
 
 
-def _take_keys(machine: Machine, wait: float) -> None:
-    """Gives the guest what was typed. What finds no room in the machine is lost, as on a real line."""
-    keys = console.typed(wait)
-    if keys:
-        machine.core.serial_input(keys)
+def _is_woken(session: Session, timeout: float) -> bool:
+    """A machine without work has some by now, from standard input, or may have later."""
+    listens = session.machine.core.serial_interrupts_on_input()
+    return listens and session.input is not None and session.input.awaited(timeout)
 
 
 def run_to_end(session: Session) -> int:
@@ -104,9 +105,9 @@ def run_to_end(session: Session) -> int:
         left = session.instructions - machine.core.instructions()
         stretch = min(_STRETCH, max(session.deadline - time.monotonic(), 0))
         stop = machine.run(left, timeout=stretch)
-        if stop["kind"] == "idle" and session.keyboard:
-            _take_keys(machine, stretch)
-        elif (status := ending(machine, stop)) is not None:
+        if stop["kind"] == "idle" and _is_woken(session, stretch):
+            continue
+        if (status := ending(machine, stop)) is not None:
             return status
         limit = session.at_limit()
         if limit:

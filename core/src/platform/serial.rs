@@ -166,6 +166,11 @@ impl Serial {
         taken
     }
 
+    /// A byte that arrives interrupts.
+    fn interrupts_on_input(&self) -> bool {
+        self.ier & IER_RECEIVED != 0 && self.mcr & (MCR_OUT2 | MCR_LOOPBACK) == MCR_OUT2
+    }
+
     pub fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.output)
     }
@@ -264,6 +269,11 @@ impl Bus {
         let taken = self.serial.input(bytes);
         self.set_irq(IRQ, self.serial.irq());
         taken
+    }
+
+    /// The guest has asked COM1 for an interrupt when a byte arrives.
+    pub fn serial_interrupts_on_input(&self) -> bool {
+        self.serial.interrupts_on_input()
     }
 
     /// What the guest sent on COM1 since the last call.

@@ -654,6 +654,10 @@ impl PyMachine {
     fn serial_input(&mut self, data: &[u8]) -> usize {
         self.machine.bus.serial_input(data)
     }
+
+    fn serial_interrupts_on_input(&self) -> bool {
+        self.machine.bus.serial_interrupts_on_input()
+    }
 }
 
 impl PyMachine {
