@@ -19,6 +19,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -56,6 +57,11 @@ NOT_OURS = {
     "vmware_backdoors": "VMware's interface",
     "vmx": "tests of its own, see above",
 }
+# The tests of unittests.cfg that are KVM's, of images that are not.
+KVM_ONLY = {"vmexit_vmcall": "KVM's own interface"}
+# Those with a part for KVM's hypercalls among others, which they leave out where there is no test device.
+HYPERCALLS = {"xapic", "x2apic"}
+NO_TEST_DEVICE = "TEST_DEVICE=0\n"
 # The CPU's features that a section of unittests.cfg may take away, as both call them.
 FEATURES = {"invpcid", "la57", "pcid", "pku", "smap", "umip", "x2apic"}
 
@@ -72,6 +78,8 @@ class Test:
     cpus: int = 1
     without: tuple[str, ...] = ()
     """Features that its CPU has not."""
+    environment: str = ""
+    """What it finds there: a line `NAME=VALUE` for each."""
     excuse: str = ""
     """Why it is not run."""
 
@@ -91,7 +99,12 @@ def run(test: Test, timeout: float) -> tuple[int, str]:
     command += ["--memory", test.memory, "--cpus", str(test.cpus), "--timeout", str(timeout)]
     if test.without:
         command += ["--cpu", ",-".join((profiles.default().name, *test.without))]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    with tempfile.NamedTemporaryFile("w") as environment:
+        if test.environment:
+            environment.write(test.environment)
+            environment.flush()
+            command += ["--initrd", environment.name]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return done.returncode, (done.stdout + done.stderr).decode(errors="replace").replace("\r", "")
 
 
@@ -125,7 +138,8 @@ def image_tests(directory: Path) -> Iterator[Test]:
             option(section, "-m", MEMORY.rstrip("M")) + "M",
             section.getint("smp", 1),
             taken_away(section),
-            excuse(image, section),
+            NO_TEST_DEVICE if name in HYPERCALLS else "",
+            excuse(name, image, section),
         )
 
 
@@ -147,9 +161,9 @@ def taken_away(section: configparser.SectionProxy) -> tuple[str, ...]:
     return tuple(flag[1:] for flag in flags if flag[0:1] == "-" and flag[1:] in FEATURES)
 
 
-def excuse(image: Path, section: configparser.SectionProxy) -> str:
-    if image.stem in NOT_OURS:
-        return NOT_OURS[image.stem]
+def excuse(name: str, image: Path, section: configparser.SectionProxy) -> str:
+    if refused := NOT_OURS.get(image.stem) or KVM_ONLY.get(name):
+        return refused
     if not image.is_file():
         return "not built"
     if "/sys/module/kvm" in section.get("check", "") and "allow_smaller" in section["check"]:
