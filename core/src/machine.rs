@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cpu::block::CodeCache;
+use crate::cpu::exec::x87::X87;
 use crate::cpu::run::{self, Turn, TurnEnd};
 use crate::cpu::Cpu;
 use crate::debug::breakpoints::Watch;
@@ -84,13 +85,19 @@ pub struct Machine {
 
 impl Machine {
     /// A machine after RESET; `memory` in bytes.
+    ///
+    /// One thing of its processors is as firmware leaves it, for there is none here: x87 has been initialised.
     pub fn new(memory: u64, cpus: usize, profile: Arc<Profile>) -> Machine {
         let cpus = cpus.max(1);
         let mut bus = Bus::new(memory, cpus);
         let x2apic = profile.cpuid(1, 0)[2] & CPUID_X2APIC != 0;
         bus.set_apic_limits(profile.maxphyaddr() as u8, x2apic);
+        let cpu = |id| Cpu {
+            x87: X87::default(),
+            ..Cpu::new(id, profile.clone())
+        };
         Machine {
-            cpus: (0..cpus).map(|id| Cpu::new(id, profile.clone())).collect(),
+            cpus: (0..cpus).map(cpu).collect(),
             bus,
             code: CodeCache::default(),
             round: Round {

@@ -26,6 +26,7 @@ pub mod segment;
 pub mod shadow_stack;
 pub mod stack;
 pub mod task;
+mod task_shadow;
 #[cfg(test)]
 mod tests;
 pub mod transcendental;
@@ -266,7 +267,7 @@ impl Cpu {
             pdpte: [0; 4],
             ymm: [[0; 4]; 16],
             mxcsr: 0x1f80,
-            x87: Default::default(),
+            x87: exec::x87::X87::reset(),
             msr: msr::Msrs::reset(),
             cet: Default::default(),
             cpl: 0,

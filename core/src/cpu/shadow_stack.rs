@@ -9,10 +9,10 @@ use crate::mmu::tlb::Privilege;
 use crate::platform::Bus;
 
 /// Of a supervisor shadow stack's token: a processor uses the stack.
-const BUSY: u64 = 1;
+pub const BUSY: u64 = 1;
 
 /// What a far CALL or an event pushes: CS, the linear instruction pointer and SSP, 8 bytes each.
-const FRAME: u64 = 24;
+pub const FRAME: u64 = 24;
 
 /// A far entry into a procedure or a handler.
 pub struct Entry {
@@ -158,7 +158,7 @@ impl Cpu {
     }
 
     /// Pushes a frame from `top` on, aligned, and gives where it begins.
-    fn push_frame(
+    pub fn push_frame(
         &mut self,
         bus: &mut Bus,
         top: u64,
@@ -247,24 +247,31 @@ impl Cpu {
 
     /// Frees the supervisor shadow stack whose token is at `ssp`, if there is one.
     fn release(&mut self, bus: &mut Bus, ssp: u64) -> Done {
-        self.exchange_token(bus, ssp, ssp | BUSY, ssp).map(|_| ())
+        self.release_token(bus, ssp).map(|_| ())
     }
 
     /// Marks the token at `linear` busy. False: it was no free token.
     pub fn acquire_token(&mut self, bus: &mut Bus, linear: u64) -> Result<bool, Stop> {
-        self.exchange_token(bus, linear, linear, linear | BUSY)
+        self.exchange_token(bus, linear, linear, linear | BUSY, Privilege::Supervisor)
     }
 
     /// Marks the token at `linear` free. False: it was no busy token.
     pub fn release_token(&mut self, bus: &mut Bus, linear: u64) -> Result<bool, Stop> {
-        self.exchange_token(bus, linear, linear | BUSY, linear)
+        self.exchange_token(bus, linear, linear | BUSY, linear, Privilege::Supervisor)
     }
 
     /// A locked compare and exchange: it writes in any case.
-    fn exchange_token(&mut self, bus: &mut Bus, linear: u64, expected: u64, new: u64) -> Result<bool, Stop> {
-        let found = self.shadow_load(bus, linear, 8, Privilege::Supervisor)?;
+    pub fn exchange_token(
+        &mut self,
+        bus: &mut Bus,
+        linear: u64,
+        expected: u64,
+        new: u64,
+        privilege: Privilege,
+    ) -> Result<bool, Stop> {
+        let found = self.shadow_load(bus, linear, 8, privilege)?;
         let value = if found == expected { new } else { found };
-        self.shadow_store(bus, linear, 8, value, Privilege::Supervisor)?;
+        self.shadow_store(bus, linear, 8, value, privilege)?;
         Ok(found == expected)
     }
 

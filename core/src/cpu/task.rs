@@ -46,9 +46,10 @@ static LAYOUT32: Layout = Layout {
     segment_count: 6,
     ldt: 0x60,
 };
-/// In the 32-bit format only: CR3, and the T flag.
+/// In the 32-bit format only: CR3, the T flag, and with CR4.CET the shadow-stack pointer.
 const CR3_AT: u64 = 0x1c;
 const TRAP_AT: u64 = 0x64;
+const SSP_AT: u64 = 0x68;
 
 fn layout(kind: u32) -> &'static Layout {
     if kind & 8 != 0 {
@@ -67,6 +68,17 @@ struct Image {
     segments: [u16; 6],
     ldt: u16,
     trap: bool,
+    ssp: u64,
+}
+
+impl Image {
+    fn level(&self) -> u8 {
+        if self.flags & flags::VM != 0 {
+            3
+        } else {
+            rpl(self.segments[1])
+        }
+    }
 }
 
 /// The segment registers in the TSS's order.
@@ -118,11 +130,13 @@ pub fn switch(
     if target.limit < new.smallest_limit {
         return Err(cpu.invalid_tss(descriptor.error_code()));
     }
+    cpu.check_task_shadow(source, new.width == 4, target.limit, descriptor.selector)?;
     intercept::task_switch(cpu, source, descriptor.selector, length)?;
 
     // What faults in it does so before the current task is saved; what it holds is read after that, as the two may be
     // one.
-    read(cpu, bus, new, &target)?;
+    let level = read(cpu, bus, new, &target)?.level();
+    let shadow = cpu.task_shadow(bus, source, level, next_ip)?;
     let mut old_flags = cpu.flags.get();
     if source == TaskSwitch::Iret {
         old_flags &= !flags::NT;
@@ -141,11 +155,17 @@ pub fn switch(
     if source != TaskSwitch::Iret {
         cpu.mark_busy(bus, &mut descriptor, true)?;
     }
+    cpu.leave_task_shadow(bus, &shadow)?;
     // From here on the new task runs: what fails now is its fault.
     cpu.seg[TR] = descriptor.segment();
     cpu.cr0 |= bits::CR0_TS;
     cpu.dr7 &= !DR7_LOCAL;
-    Ok(load(cpu, bus, &image).err())
+    let loaded = load(cpu, bus, &image);
+    let entered = loaded.and_then(|()| cpu.enter_task_shadow(bus, source, shadow, image.ssp));
+    if image.trap && entered.is_ok() {
+        cpu.pending_debug |= DR6_TASK_SWITCH;
+    }
+    Ok(entered.err())
 }
 
 fn read(cpu: &mut Cpu, bus: &mut Bus, layout: &Layout, tss: &Segment) -> Result<Image, Stop> {
@@ -165,6 +185,7 @@ fn read(cpu: &mut Cpu, bus: &mut Bus, layout: &Layout, tss: &Segment) -> Result<
         segments: [0; 6],
         ldt: entry(cpu, layout.ldt)? as u16,
         trap: wide && entry(cpu, TRAP_AT)? & 1 != 0,
+        ssp: 0,
     };
     // The SDM does not say what a TSS of 16 bits leaves above them; elsewhere it is ones.
     let above = if wide { 0 } else { 0xffff_0000 };
@@ -176,6 +197,9 @@ fn read(cpu: &mut Cpu, bus: &mut Bus, layout: &Layout, tss: &Segment) -> Result<
     }
     if wide && cpu.cr0 & CR0_PG != 0 {
         image.cr3 = Some(entry(cpu, CR3_AT)?);
+    }
+    if wide && cpu.cr4 & bits::CR4_CET != 0 {
+        image.ssp = entry(cpu, SSP_AT)?;
     }
     Ok(image)
 }
@@ -212,14 +236,9 @@ fn load(cpu: &mut Cpu, bus: &mut Bus, image: &Image) -> Done {
         cpu.seg[index] = Segment::unusable(selector);
     }
     cpu.seg[LDTR] = Segment::unusable(image.ldt);
-    let code = image.segments[1];
-    let virtual_8086 = image.flags & flags::VM != 0;
-    cpu.cpl = if virtual_8086 { 3 } else { rpl(code) };
-    let done = load_segments(cpu, bus, image, virtual_8086);
+    cpu.cpl = image.level();
+    let done = load_segments(cpu, bus, image, image.flags & flags::VM != 0);
     cpu.update_mode();
-    if image.trap && done.is_ok() {
-        cpu.pending_debug |= DR6_TASK_SWITCH;
-    }
     done
 }
 

@@ -244,14 +244,14 @@ fn is_elsewhere(insn: &Instruction) -> bool {
     (0..insn.op_count()).any(elsewhere)
 }
 
-fn in_mode(mut state: State, bitness: u32) -> State {
+pub fn in_mode(mut state: State, bitness: u32) -> State {
     if bitness == 32 {
         state.regs = state.regs.map(|value| value & 0xffff_ffff);
     }
     state
 }
 
-fn memory(random: &mut Random) -> [u8; WINDOW_BYTES] {
+pub fn memory(random: &mut Random) -> [u8; WINDOW_BYTES] {
     let mut memory = [0; WINDOW_BYTES];
     for chunk in memory.chunks_mut(16) {
         for (word, value) in chunk.chunks_mut(8).zip(random.vector()) {
@@ -262,11 +262,11 @@ fn memory(random: &mut Random) -> [u8; WINDOW_BYTES] {
 }
 
 /// At times misaligned accesses are exceptions.
-fn flags(random: &mut Random) -> u64 {
+pub fn flags(random: &mut Random) -> u64 {
     0x202 | random.next() & ARITHMETIC | random.pick(&[AC, 0, 0, 0, 0, 0, 0, 0])
 }
 
-fn state(random: &mut Random, flags: u64) -> State {
+pub fn state(random: &mut Random, flags: u64) -> State {
     let mut regs = [0; 16];
     regs.fill_with(|| random.value());
     // A stack in the window.
@@ -295,7 +295,7 @@ fn state(random: &mut Random, flags: u64) -> State {
 }
 
 /// Any rounding and precision, at times exceptions that are not masked, noted already or pending, empty registers.
-fn x87(random: &mut Random) -> X87 {
+pub fn x87(random: &mut Random) -> X87 {
     let any_masks = random.next() as u16 & 0x3f;
     let control = 0x40 | random.pick(&[0x3f, 0x3f, any_masks]) | (random.next() as u16 & 0xf00);
     let any_flags = random.next() as u16 & 0x7f;

@@ -1,7 +1,7 @@
 //! What the host's result is not held against: all that the SDM leaves open. Each row has the page of SDM vol. 2 (or the
 //! section of vol. 1) that says so.
 
-use iced_x86::{Code, Instruction, Mnemonic, Mnemonic::*, OpKind, Register};
+use iced_x86::{Code, CpuidFeature, Instruction, Mnemonic, Mnemonic::*, OpKind, Register};
 
 use super::state::*;
 
@@ -197,23 +197,30 @@ pub fn forgive_details(insn: &Instruction, ours: &mut Outcome, theirs: &Outcome)
     let (Some(our), Some(their)) = (&mut ours.fault, &theirs.fault) else {
         return;
     };
-    // MASKMOVQ; MASKMOVDQU; FXSAVE; FXRSTOR: which of the bytes a page fault names.
-    let large = [
-        Maskmovq,
-        Maskmovdqu,
-        Vmaskmovdqu,
-        Fxsave,
-        Fxsave64,
-        Fxrstor,
-        Fxrstor64,
-    ];
-    if their.vector == 14 && large.contains(&insn.mnemonic()) {
+    // MASKMOVQ; MASKMOVDQU; FXSAVE; FXRSTOR; XSAVE and its kin: which of the bytes a page fault names.
+    let is_large = matches!(insn.mnemonic(), Maskmovq | Maskmovdqu | Vmaskmovdqu) || saves_state(insn);
+    if their.vector == 14 && is_large {
         our.address = their.address;
     }
     // MASKMOVQ: whether one that faults has marked the x87 registers as used.
     if insn.mnemonic() == Maskmovq && theirs.state.x87.tags == 0xff {
         ours.state.x87.tags = 0xff;
     }
+}
+
+/// FXSAVE, XSAVE and what restores their images.
+fn saves_state(insn: &Instruction) -> bool {
+    let features = insn.cpuid_features();
+    let is_there = |feature| features.contains(&feature);
+    [
+        CpuidFeature::FXSR,
+        CpuidFeature::XSAVE,
+        CpuidFeature::XSAVEOPT,
+        CpuidFeature::XSAVEC,
+        CpuidFeature::XSAVES,
+    ]
+    .into_iter()
+    .any(is_there)
 }
 
 fn is_transcendental(insn: &Instruction) -> bool {

@@ -90,6 +90,14 @@ fn put(bytes: &[u8], at: u64) {
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len()) }
 }
 
+/// XCR0 of the host, which has XSAVE.
+pub fn xcr0() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: it reads a register; the operating system has enabled XSAVE where CPUID shows AVX.
+    unsafe { std::arch::asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high) };
+    (high as u64) << 32 | low as u64
+}
+
 pub struct Native {
     prologue: Code,
     epilogue: Code,

@@ -40,7 +40,7 @@ pub fn describe(case: &Case, ours: &Outcome, theirs: &Outcome) -> String {
         regs, flags, mxcsr, ..
     } = case.state;
     text.line(format!("before: {regs:x?} flags {flags:x} mxcsr {mxcsr:x}"));
-    if ours.fault != theirs.fault {
+    if ours.fault.is_some() || theirs.fault.is_some() {
         text.line(format!("ours {:x?}, host {:x?}", ours.fault, theirs.fault));
     }
     let (before, our, their) = (&case.state, &ours.state, &theirs.state);

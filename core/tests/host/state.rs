@@ -44,7 +44,7 @@ pub struct State {
 }
 
 /// The x87 state, as FXSAVE64 lays it out.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
 #[repr(C, align(16))]
 pub struct X87 {
     pub control: u16,

@@ -55,6 +55,7 @@ pub struct X87 {
     pub ferr: Ferr,
 }
 
+/// As FNINIT leaves it, with registers of 0.
 impl Default for X87 {
     fn default() -> Self {
         X87 {
@@ -71,6 +72,15 @@ impl Default for X87 {
 }
 
 impl X87 {
+    /// After RESET: no exception is masked, and the registers hold 0 (SDM vol. 3, table 10-1).
+    pub fn reset() -> X87 {
+        X87 {
+            control: 0x40,
+            tag: 0x5555,
+            ..X87::default()
+        }
+    }
+
     /// Which of `registers` ST(`n`) is.
     pub fn physical(&self, n: usize) -> usize {
         (n + (self.status >> 11 & 7) as usize) & 7

@@ -162,7 +162,8 @@ fn restore(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, supervisor: bool, wide: bo
     let compacted = format & COMPACTED != 0 && cpu.profile.has(feature::XSAVEC);
     let reserved = |from: usize, to: usize| head[LEGACY + from..LEGACY + to].iter().any(|byte| *byte != 0);
     let bad = if compacted {
-        format & !COMPACTED & !enabled != 0 || state & !format != 0 || reserved(16, 64)
+        let held = format & !COMPACTED;
+        held & !enabled != 0 || state & !held != 0 || reserved(16, 64)
     } else {
         supervisor || state & !enabled != 0 || reserved(8, 24)
     };

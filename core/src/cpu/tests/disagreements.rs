@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::cpu::exception::vector::*;
-use crate::cpu::segment::LDTR;
-use crate::cpu::{Activity, RAX, RBP, RCX, RDI, RSI};
+use crate::cpu::{RAX, RBP, RCX, RDI, RSI};
 
 #[test]
 fn every_byte_of_an_instruction_lies_within_the_limit() {
@@ -102,43 +101,6 @@ fn a_task_that_cannot_begin_makes_no_debug_trap() {
         Some(INVALID_TSS)
     );
     assert_eq!(bench.cpu.pending_debug, 0);
-}
-
-/// SDM vol. 3, table 10-1, of the processor that a bootstrap processor is.
-#[test]
-fn init_leaves_the_state_of_the_table() {
-    let mut bench = Bench::long();
-    let cpu = &mut bench.cpu;
-    cpu.cr0 |= CR0_NW;
-    (cpu.cr2, cpu.dr, cpu.dr6, cpu.dr7) = (1, [1, 2, 3, 4], 0xffff_0ff1, 0x401);
-    (cpu.regs[RAX], cpu.regs[RCX]) = (1, 2);
-    (cpu.ymm[3][0], cpu.mxcsr, cpu.xcr0, cpu.x87.control) = (7, 0x1fa0, 3, 0x27f);
-    cpu.msr.lstar = 0x1234;
-    cpu.init();
-    // CD and NW are as they were, ET is set, all others are clear.
-    assert_eq!(cpu.cr0, CR0_NW | CR0_ET);
-    assert_eq!((cpu.cr2, cpu.cr3, cpu.cr4, cpu.efer), (0, 0, 0, 0));
-    assert_eq!((cpu.rip, cpu.flags.get()), (0xfff0, 2));
-    let code = cpu.seg[CS];
-    assert_eq!(
-        (code.selector, code.base, code.limit),
-        (0xf000, 0xffff_0000, 0xffff)
-    );
-    for segment in [SS, DS, ES] {
-        let segment = cpu.seg[segment];
-        assert_eq!((segment.selector, segment.base, segment.limit), (0, 0, 0xffff));
-    }
-    for (segment, rights) in [(LDTR, 0x82), (TR, 0x8b)] {
-        assert_eq!((cpu.seg[segment].base, cpu.seg[segment].rights.0), (0, rights));
-    }
-    assert_eq!((cpu.gdtr.base, cpu.gdtr.limit), (0, 0xffff));
-    assert_eq!((cpu.idtr.base, cpu.idtr.limit), (0, 0xffff));
-    assert_eq!((cpu.dr, cpu.dr6, cpu.dr7), ([0; 4], 0xffff_0ff0, 0x400));
-    assert_eq!((cpu.regs[RAX], cpu.regs[RCX]), (0, 0));
-    // The rest stays.
-    assert_eq!((cpu.ymm[3][0], cpu.mxcsr, cpu.xcr0), (7, 0x1fa0, 3));
-    assert_eq!((cpu.x87.control, cpu.msr.lstar), (0x27f, 0x1234));
-    assert_eq!(cpu.activity, Activity::Active);
 }
 
 /// Instructions in user mode with alignment checks on and nothing mapped at 4 MB.

@@ -11,9 +11,11 @@ mod ferr;
 mod frames;
 mod nmi;
 mod paragraphs;
+mod reset;
 mod segments;
 mod series;
 mod strings;
+mod task_shadow;
 mod tasks;
 mod vectors;
 mod waiting;
@@ -67,7 +69,10 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         Bench {
-            cpu: Cpu::new(0, Arc::default()),
+            cpu: Cpu {
+                x87: Default::default(),
+                ..Cpu::new(0, Arc::default())
+            },
             bus: Bus::new(4 << 20, 1),
             code: CodeCache::default(),
         }

@@ -156,3 +156,62 @@ fn code_of_16_bits_may_go_on_beyond_64_kib_where_the_limit_lets_it() {
     bench.run(&[0x90]);
     assert_eq!(bench.cpu.rip, 0x1_0001);
 }
+
+/// All bytes of an instruction must lie within the limit, whatever it would do, and with one that does not none is done
+/// (SDM vol. 3, 5.3).
+#[test]
+fn an_instruction_across_the_limit_faults_at_its_start() {
+    for limit in [0x2f, 0x30, 0x31, 0x32, 0x33, 0x34] {
+        // MOV EAX, imm32, of six bytes: the last is at 34H. In real-address mode the limit is one of big real mode.
+        let code: &[u8] = &[0x66, 0xb8, 0x78, 0x56, 0x34, 0x12];
+        let mut bench = Bench::real();
+        bench.cpu.rip = 0x2f;
+        bench.cpu.seg[CS].limit = limit;
+        bench.cpu.update_mode();
+        bench.run(code);
+        if limit == 0x34 {
+            assert_eq!((bench.cpu.rip, bench.cpu.regs[RAX]), (0x35, 0x1234_5678));
+        } else {
+            assert_eq!(
+                bench.cpu.rip,
+                0x600 + 16 * GENERAL_PROTECTION as u64,
+                "limit {limit:#x}"
+            );
+            assert_eq!((bench.stack::<2, 1>(), bench.cpu.regs[RAX]), ([0x2f], 0));
+        }
+        // The same in 32-bit code, where it is MOV AX, imm16 and a byte that the limit does not hold back.
+        let mut bench = Bench::protected();
+        bench.cpu.rip = 0x2f;
+        bench.cpu.seg[CS].base = CODE;
+        bench.cpu.seg[CS].limit = limit;
+        bench.cpu.update_mode();
+        if limit >= 0x32 {
+            bench.run(code);
+            assert_eq!((bench.cpu.rip, bench.cpu.regs[RAX]), (0x33, 0x5678));
+        } else {
+            assert_eq!(bench.fault(code, GENERAL_PROTECTION), 0, "limit {limit:#x}");
+            assert_eq!(bench.stack::<4, 2>(), [0, 0x2f]);
+        }
+    }
+}
+
+#[test]
+fn nothing_wraps_at_64_kib_in_the_middle_of_an_instruction() {
+    // MOV AX, imm16 at FFFFH and two below it, where there is room but for the last byte.
+    for start in [0xffff, 0xfffe] {
+        let mut bench = Bench::real();
+        bench.cpu.rip = start;
+        bench.run(&[0xb8, 0x34, 0x12]);
+        assert_eq!(bench.cpu.rip, 0x600 + 16 * GENERAL_PROTECTION as u64);
+        assert_eq!((bench.stack::<2, 1>(), bench.cpu.regs[RAX]), ([start], 0));
+    }
+    let mut bench = Bench::real();
+    bench.cpu.rip = 0xfffd;
+    bench.run(&[0xb8, 0x34, 0x12]);
+    assert_eq!((bench.cpu.rip, bench.cpu.regs[RAX]), (0x1_0000, 0x1234));
+    // A short branch forward from there wraps: its operand size is 16 bits.
+    let mut bench = Bench::real();
+    bench.cpu.rip = 0xfffe;
+    bench.run(&[0xeb, 0x10]);
+    assert_eq!(bench.cpu.rip, 0x10);
+}

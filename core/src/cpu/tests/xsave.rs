@@ -154,6 +154,7 @@ fn headers_are_checked() {
         (SSE, COMPACTED | X87, 0, false, false),
         (SSE, COMPACTED | SSE | 1 << 5, 0, false, false),
         (SSE, COMPACTED | SSE, 1, false, false),
+        (COMPACTED | SSE, COMPACTED | SSE, 0, false, false),
     ] {
         for (code, good) in [(XRSTOR, user), (XRSTORS, supervisor)] {
             let mut bench = bench();
