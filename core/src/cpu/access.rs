@@ -108,11 +108,14 @@ impl Cpu {
             };
         }
         let segment = self.seg[index];
+        let rights = segment.rights;
         let (first, last) = (ea, ea + bytes - 1);
+        // VM entry can load one of those in real-address mode, too (SDM vol. 3, 25.4.1).
+        if !rights.usable() {
+            return Err(fault(self));
+        }
         if !self.paragraphs() {
-            let rights = segment.rights;
-            let allowed = rights.usable()
-                && rights.present()
+            let allowed = rights.present()
                 && if write {
                     rights.is_writable()
                 } else {

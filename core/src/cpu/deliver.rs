@@ -37,8 +37,10 @@ pub fn inject(cpu: &mut Cpu, bus: &mut Bus, event: Event) -> Done {
     cascade(cpu, bus, event)
 }
 
-/// Delivers `event`, and what its delivery raises.
+/// Delivers `event`, and what its delivery raises. The processor is active from then on, also where a VM exit ends the
+/// delivery (SDM vol. 3, 27.7.2 and 28.1).
 fn cascade(cpu: &mut Cpu, bus: &mut Bus, mut event: Event) -> Done {
+    cpu.activity = Activity::Active;
     loop {
         cpu.vmx.vectoring = Some(event);
         let solo = std::mem::replace(&mut cpu.solo, true);
@@ -49,7 +51,6 @@ fn cascade(cpu: &mut Cpu, bus: &mut Bus, mut event: Event) -> Done {
                 cpu.vmx.vectoring = None;
                 cpu.vmx.serial_exceptions = 0;
                 cpu.shadow = Shadow::None;
-                cpu.activity = Activity::Active;
                 return Ok(());
             }
             Err(Stop::Fault) => {}
@@ -68,15 +69,7 @@ fn cascade(cpu: &mut Cpu, bus: &mut Bus, mut event: Event) -> Done {
             (Class::Contributory, Class::Contributory)
             | (Class::PageFault, Class::Contributory | Class::PageFault) => {
                 cpu.vmx.vectoring = None;
-                let double = Fault {
-                    event: Event {
-                        kind: EventKind::HardwareException,
-                        vector: vector::DOUBLE_FAULT,
-                        error_code: Some(0),
-                        length: 0,
-                    },
-                    payload: 0,
-                };
+                let double = cpu.exception(vector::DOUBLE_FAULT, Some(0), 0);
                 intercept::event(cpu, bus, &double, None)?;
                 double.event
             }

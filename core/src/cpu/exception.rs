@@ -93,16 +93,20 @@ pub mod control_protection {
 impl Cpu {
     #[cold]
     pub fn raise(&mut self, vector: u8, error_code: Option<u32>, payload: u64) -> Stop {
-        self.fault = Fault {
+        self.fault = self.exception(vector, error_code, payload);
+        Stop::Fault
+    }
+    /// The exception with its error code, which there is none of in real-address mode (SDM vol. 3, 20.1.4).
+    pub fn exception(&self, vector: u8, error_code: Option<u32>, payload: u64) -> Fault {
+        Fault {
             event: Event {
                 kind: EventKind::HardwareException,
                 vector,
-                error_code,
+                error_code: error_code.filter(|_| self.protected()),
                 length: 0,
             },
             payload,
-        };
-        Stop::Fault
+        }
     }
     pub fn divide_error(&mut self) -> Stop {
         self.raise(vector::DIVIDE_ERROR, None, 0)

@@ -372,7 +372,7 @@ impl Cpu {
         // What would wrap at 4 GiB is left to the slow path.
         let end = (limit as u64 + 1).min((1u64 << 32).saturating_sub(base));
         let (read, write) = if self.paragraphs() {
-            (true, true)
+            (rights.usable(), rights.usable())
         } else {
             let plain = rights.usable() && rights.present() && !rights.is_expand_down();
             (plain && rights.is_readable(), plain && rights.is_writable())

@@ -68,8 +68,8 @@ impl Stack {
             (cpu.canonical(at) && cpu.canonical(last), at)
         } else {
             let linear = self.segment.base.wrapping_add(at) & 0xffff_ffff;
-            let usable = cpu.paragraphs() || self.segment.rights.usable();
-            (usable && self.segment.holds(at, at + bytes - 1), linear)
+            let holds = self.segment.holds(at, at + bytes - 1);
+            (self.segment.rights.usable() && holds, linear)
         };
         if good {
             Ok(linear)

@@ -7,7 +7,9 @@ mod ept;
 mod every_reason;
 mod guest_paging;
 mod nmi;
+mod real_address_mode;
 mod sub_pages;
+mod vectoring;
 
 use std::sync::Arc;
 
