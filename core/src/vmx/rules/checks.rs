@@ -66,6 +66,19 @@ pub const CANONICAL: Check = Check {
     },
 };
 
+/// A linear address that may have gone one past the lower half: bit N-1 may differ from those above it, where linear
+/// addresses have N bits.
+pub const CANONICAL_OR_NEXT: Check = Check {
+    holds: |c, f| matches!((c.get(f[0]) as i64) >> c.environment.linear_address_width, 0 | -1),
+    words: |c, f| {
+        let width = c.environment.linear_address_width;
+        format!(
+            "{}; bits 63:{width} must be all 0 or all 1, as linear addresses have {width} bits",
+            found(c, f[0])
+        )
+    },
+};
+
 /// CR3: nothing beyond the physical-address width.
 pub const CR3_IN_WIDTH: Check = Check {
     holds: |c, f| c.get(f[0]) & c.beyond_width() == 0,

@@ -116,6 +116,16 @@ pub const IF_HOST_32: Condition = Condition {
     holds: |c| !c.host_64(),
 };
 
+/// The host will be in 64-bit mode, and its CET state is loaded.
+pub const IF_HOST_64_WITH_CET: Condition =
+    if_exit::<{ exit::LOAD_CET_STATE | exit::HOST_ADDRESS_SPACE_SIZE }>();
+
+/// The host will be in legacy protected mode, and its CET state is loaded.
+pub const IF_HOST_32_WITH_CET: Condition = Condition {
+    fields: &[EXIT_CONTROLS],
+    holds: |c| c.exit(exit::LOAD_CET_STATE) && !c.host_64(),
+};
+
 /// The guest will be in virtual-8086 mode.
 pub const IF_VIRTUAL_8086: Condition = Condition {
     fields: &[GUEST_RFLAGS],

@@ -39,6 +39,25 @@ const IF_DEBUG_CONTROLS: Condition = if_entry::<{ entry::LOAD_DEBUG_CONTROLS }>(
 const IF_EFER: Condition = if_entry::<{ entry::LOAD_IA32_EFER }>();
 const IF_CET: Condition = if_entry::<{ entry::LOAD_CET_STATE }>();
 
+/// The bits that IA32_RTIT_CTL has on no processor (33.2.8.2).
+const RTIT_CTL_RESERVED: u64 = 1 << 18 | 1 << 23 | 7 << 28 | 0x7f << 48 | 0x7f << 57;
+/// The bits that IA32_LBR_CTL has on no processor (vol. 4, table 2-2).
+const LBR_CTL_RESERVED: u64 = !0x7f_000f;
+
+/// These bits are reserved; a processor may have more reserved bits.
+const fn always_reserved<const BITS: u64>() -> Check {
+    Check {
+        holds: |c, f| c.get(f[0]) & BITS == 0,
+        words: |c, f| {
+            format!(
+                "{}; the bits {:#x} are reserved and must be 0",
+                found(c, f[0]),
+                c.get(f[0]) & BITS
+            )
+        },
+    }
+}
+
 rules! {
     /// Control registers, debug registers and MSRs.
     REGISTERS "27.3.1.1" OUTCOME;
@@ -115,6 +134,10 @@ rules! {
         holds: |c, f| c.is_canonical(c.get(f[0]) & !0xfff),
         words: |c, f| format!("{}; the linear address in bits 63:12 must be canonical", found(c, f[0])),
     };
+    "guest.rtit_ctl.reserved", [GUEST_IA32_RTIT_CTL] if if_entry::<{ entry::LOAD_IA32_RTIT_CTL }>(),
+        always_reserved::<RTIT_CTL_RESERVED>();
+    "guest.lbr_ctl.reserved", [GUEST_IA32_LBR_CTL] if if_entry::<{ entry::LOAD_GUEST_IA32_LBR_CTL }>(),
+        always_reserved::<LBR_CTL_RESERVED>();
     "guest.uinv.reserved", [GUEST_UINV] if if_entry::<{ entry::LOAD_UINV }>(), Check {
         holds: |c, f| c.get(f[0]) >> 8 == 0,
         words: |c, f| format!("{}; bits 15:8 must be 0", found(c, f[0])),
@@ -170,20 +193,8 @@ rules! {
             found(c, f[0]), u8::from(c.ia32e_guest()), c.get(GUEST_CS_ACCESS_RIGHTS) >> 13 & 1
         ),
     };
-    // Less than canonical: the last byte below the gap may have run, so bit N-1 may differ from those above it.
-    "guest.rip.canonical", [GUEST_RIP] if IF_64_BIT_CODE, Check {
-        holds: |c, f| matches!((c.get(f[0]) as i64) >> c.environment.linear_address_width, 0 | -1),
-        words: |c, f| format!(
-            "{}; bits 63:{1} must be all 0 or all 1, as linear addresses have {1} bits",
-            found(c, f[0]), c.environment.linear_address_width
-        ),
-    };
-    "guest.rflags.reserved", [GUEST_RFLAGS], Check {
-        holds: |c, f| c.get(f[0]) & RFLAGS_RESERVED == 0,
-        words: |c, f| format!(
-            "{}; the bits {:#x} are reserved and must be 0", found(c, f[0]), c.get(f[0]) & RFLAGS_RESERVED
-        ),
-    };
+    "guest.rip.canonical", [GUEST_RIP] if IF_64_BIT_CODE, CANONICAL_OR_NEXT;
+    "guest.rflags.reserved", [GUEST_RFLAGS], always_reserved::<RFLAGS_RESERVED>();
     "guest.rflags.bit_1", [GUEST_RFLAGS], Check {
         holds: |c, f| c.get(f[0]) & 2 != 0,
         words: |c, f| format!("{}; bit 1 is always 1", found(c, f[0])),
@@ -203,7 +214,7 @@ rules! {
         ),
     };
     "guest.ssp.aligned", [GUEST_SSP] if IF_CET, SSP_ALIGNED;
-    "guest.ssp.canonical", [GUEST_SSP] if IF_CET, CANONICAL;
+    "guest.ssp.canonical", [GUEST_SSP] if IF_CET, CANONICAL_OR_NEXT;
 }
 
 /// Fields that say whether EPT is in use.

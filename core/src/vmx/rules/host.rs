@@ -46,9 +46,7 @@ rules! {
             found(c, f[0]), u8::from(c.host_64())
         ),
     };
-    "host.s_cet.canonical", [HOST_IA32_S_CET] if if_exit::<{ exit::LOAD_CET_STATE }>(), CANONICAL;
     "host.s_cet.reserved", [HOST_IA32_S_CET] if if_exit::<{ exit::LOAD_CET_STATE }>(), S_CET_RESERVED;
-    "host.ssp.canonical", [HOST_SSP] if if_exit::<{ exit::LOAD_CET_STATE }>(), CANONICAL;
     "host.ssp.aligned", [HOST_SSP] if if_exit::<{ exit::LOAD_CET_STATE }>(), SSP_ALIGNED;
     "host.interrupt_ssp_table.canonical", [HOST_IA32_INTERRUPT_SSP_TABLE_ADDR]
         if if_exit::<{ exit::LOAD_CET_STATE }>(), CANONICAL;
@@ -151,4 +149,8 @@ rules! {
         ),
     };
     "host.address_space.rip_64", [HOST_RIP] if IF_HOST_64, CANONICAL;
+    "host.s_cet.upper_half", [HOST_IA32_S_CET] if IF_HOST_32_WITH_CET, UPPER_HALF_CLEAR;
+    "host.ssp.upper_half", [HOST_SSP] if IF_HOST_32_WITH_CET, UPPER_HALF_CLEAR;
+    "host.s_cet.canonical", [HOST_IA32_S_CET] if IF_HOST_64_WITH_CET, CANONICAL;
+    "host.ssp.canonical", [HOST_SSP] if IF_HOST_64_WITH_CET, CANONICAL;
 }

@@ -35,13 +35,7 @@ pub fn execution_cases(cases: &mut Vec<Case>) {
         field_case("control.pin.reserved", PIN_BASED_CONTROLS, 0),
         field_case("control.primary.reserved", PRIMARY_PROCESSOR_BASED_CONTROLS, 0),
         case("control.secondary.reserved", |s| set_secondary(s, 1 << 29)),
-        case("control.tertiary.reserved", |s| {
-            s.set_bits(
-                PRIMARY_PROCESSOR_BASED_CONTROLS,
-                primary::ACTIVATE_TERTIARY_CONTROLS,
-            );
-            s.set(TERTIARY_PROCESSOR_BASED_CONTROLS, 1 << 63);
-        }),
+        case("control.tertiary.reserved", |s| set_tertiary(s, 1 << 63)),
         field_case("control.cr3_target_count", CR3_TARGET_COUNT, 5),
         case("control.tpr_threshold.reserved", |s| {
             s.set_bits(PRIMARY_PROCESSOR_BASED_CONTROLS, primary::USE_TPR_SHADOW);
@@ -128,13 +122,11 @@ pub fn execution_cases(cases: &mut Vec<Case>) {
             set_tertiary(s, tertiary::ENABLE_HLAT);
         }),
         case("control.hlat_pointer.reserved", |s| {
-            enable_ept(s);
-            set_tertiary(s, tertiary::ENABLE_HLAT);
+            tertiary_with_ept(s, tertiary::ENABLE_HLAT);
             s.set(HLAT_POINTER, 0x1020);
         }),
         case("control.hlat_pointer.width", |s| {
-            enable_ept(s);
-            set_tertiary(s, tertiary::ENABLE_HLAT);
+            tertiary_with_ept(s, tertiary::ENABLE_HLAT);
             s.set(HLAT_POINTER, BEYOND_WIDTH);
         }),
         case("control.paging_write.ept", |s| {

@@ -74,6 +74,18 @@ pub fn guest_register_cases(cases: &mut Vec<Case>) {
             GUEST_IA32_BNDCFGS,
             NON_CANONICAL,
         ),
+        with_entry(
+            "guest.rtit_ctl.reserved",
+            entry::LOAD_IA32_RTIT_CTL,
+            GUEST_IA32_RTIT_CTL,
+            1 << 18,
+        ),
+        with_entry(
+            "guest.lbr_ctl.reserved",
+            entry::LOAD_GUEST_IA32_LBR_CTL,
+            GUEST_IA32_LBR_CTL,
+            1 << 4,
+        ),
         with_entry("guest.uinv.reserved", entry::LOAD_UINV, GUEST_UINV, 0x100),
         with_entry(
             "guest.s_cet.canonical",

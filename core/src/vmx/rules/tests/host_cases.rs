@@ -11,6 +11,13 @@ pub fn host_cases(cases: &mut Vec<Case>) {
             s.set(field, value);
         })
     };
+    let legacy_with_cet = |id: &str, field: Field, value: u64| {
+        case(id, move |s| {
+            make_legacy(s);
+            s.set_bits(EXIT_CONTROLS, exit::LOAD_CET_STATE);
+            s.set(field, value);
+        })
+    };
     cases.extend([
         case("host.cr0.fixed", |s| s.clear_bits(HOST_CR0, 1 << 5)),
         case("host.cr4.fixed", |s| s.clear_bits(HOST_CR4, 1 << 13)),
@@ -38,6 +45,8 @@ pub fn host_cases(cases: &mut Vec<Case>) {
         with_exit("host.pat.types", exit::LOAD_IA32_PAT, HOST_IA32_PAT, 0x0200),
         with_exit("host.efer.reserved", exit::LOAD_IA32_EFER, HOST_IA32_EFER, 0x502),
         with_exit("host.efer.long_mode", exit::LOAD_IA32_EFER, HOST_IA32_EFER, 0x400),
+        legacy_with_cet("host.s_cet.upper_half", HOST_IA32_S_CET, 1 << 32),
+        legacy_with_cet("host.ssp.upper_half", HOST_SSP, 1 << 32),
         with_exit(
             "host.s_cet.canonical",
             exit::LOAD_CET_STATE,

@@ -94,6 +94,12 @@ fn just_satisfied_cases() -> Vec<Case> {
             s.set(GUEST_IA32_PAT, 0x0706_0504_0100_0706);
         }),
         field_case("guest.activity_state.value", GUEST_ACTIVITY_STATE, 1),
+        // One past the lower half.
+        field_case("guest.rip.canonical", GUEST_RIP, 1 << 47),
+        case("guest.ssp.canonical", |s| {
+            s.set_bits(ENTRY_CONTROLS, entry::LOAD_CET_STATE);
+            s.set(GUEST_SSP, 1 << 47);
+        }),
         link("guest.vmcs_link.aligned", 0x9000),
         link("guest.vmcs_link.width", 1 << 39),
         link("guest.vmcs_link.revision", 0x9000),
@@ -120,12 +126,6 @@ fn just_satisfied_controls() -> Vec<Case> {
             set_secondary(s, bits);
         })
     };
-    let tertiary_with_ept = |id: &str, bits: u64| {
-        case(id, move |s| {
-            enable_ept(s);
-            set_tertiary(s, bits);
-        })
-    };
     vec![
         with_ept("control.pml.ept", secondary::ENABLE_PML),
         with_ept("control.unrestricted_guest.ept", secondary::UNRESTRICTED_GUEST),
@@ -137,12 +137,15 @@ fn just_satisfied_controls() -> Vec<Case> {
             "control.sub_page_permissions.ept",
             secondary::SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT,
         ),
-        tertiary_with_ept("control.hlat.ept", tertiary::ENABLE_HLAT),
-        tertiary_with_ept("control.paging_write.ept", tertiary::EPT_PAGING_WRITE_CONTROL),
-        tertiary_with_ept(
-            "control.guest_paging_verification.ept",
-            tertiary::GUEST_PAGING_VERIFICATION,
-        ),
+        case("control.hlat.ept", |s| {
+            tertiary_with_ept(s, tertiary::ENABLE_HLAT)
+        }),
+        case("control.paging_write.ept", |s| {
+            tertiary_with_ept(s, tertiary::EPT_PAGING_WRITE_CONTROL)
+        }),
+        case("control.guest_paging_verification.ept", |s| {
+            tertiary_with_ept(s, tertiary::GUEST_PAGING_VERIFICATION)
+        }),
         case("control.eptp_switching.ept", |s| {
             enable_ept(s);
             set_secondary(s, secondary::ENABLE_VM_FUNCTIONS);

@@ -63,6 +63,11 @@ pub fn set_tertiary(s: &mut Setup, bits: u64) {
     s.set_bits(TERTIARY_PROCESSOR_BASED_CONTROLS, bits);
 }
 
+pub fn tertiary_with_ept(s: &mut Setup, bits: u64) {
+    enable_ept(s);
+    set_tertiary(s, bits);
+}
+
 pub fn virtualize_ipis(s: &mut Setup) {
     s.set_bits(
         PRIMARY_PROCESSOR_BASED_CONTROLS,
