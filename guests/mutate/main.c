@@ -84,6 +84,7 @@ static void restore_fields(void)
 			vmwrite(fields[i].encoding, baseline[i]);
 	vmwrite(PREEMPTION_TIMER_VALUE, 0);
 	world_reset_memory();
+	world_forget_translations();
 }
 
 /* An entry of the list that VM entry loads, of an MSR or with a value that is not for it. */

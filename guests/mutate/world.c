@@ -18,7 +18,7 @@
 #define RFLAGS_VM BIT(17)
 #define VIRTUAL_TPR_OFFSET 0x80
 #define VIRTUAL_TPR 0x50
-#define GUEST_DATA_PAGES 4
+#define INVVPID_ALL_CONTEXTS (BIT(32) | BIT(42)) /* of IA32_VMX_EPT_VPID_CAP */
 
 static const struct setup setups[] = {
 	{.name = "long", .is_64_bit = true, .paging = true},
@@ -242,6 +242,16 @@ void world_reset_memory(void)
 		for (unsigned i = 0; i < MSR_LIST_ENTRIES; i++)
 			msr_lists[list][i] = good[i];
 	virtual_apic[VIRTUAL_TPR_OFFSET] = VIRTUAL_TPR;
+}
+
+void world_forget_translations(void)
+{
+	const struct {
+		u64 vpid, linear;
+	} all = {0};
+
+	if ((vmx_caps.ept_vpid & INVVPID_ALL_CONTEXTS) == INVVPID_ALL_CONTEXTS)
+		asm volatile("invvpid %0, %1" : : "m"(all), "r"(2ull) : "cc", "memory");
 }
 
 void world_clear(void)

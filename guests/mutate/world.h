@@ -40,6 +40,9 @@ void world_clear(void);
 /* Puts memory that events write to back as it was. */
 void world_reset_memory(void);
 
+/* Drops what was cached of the guest's page tables, so that no case sees those of another's. */
+void world_forget_translations(void);
+
 /* A field that exists only on some processors: false where this one has not got it. */
 bool vmwrite_optional(u32 field, u64 value);
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from disagreements import Case, Disagreement, decided
+from disagreements import ENDED, TABLE, Case, Disagreement, decided
 
 from gdbvmx import _core, profiles
 from gdbvmx.reference import bochs
@@ -153,8 +153,6 @@ class Comparison:
 
     setup: str
     cases: int
-    missing: int
-    """Cases at which Bochs ended."""
     decided: Counter[Disagreement]
     undecided: list[Case]
     seconds_here: float
@@ -168,12 +166,10 @@ def compare(setup: str, seed: int, count: int, start: int = 0) -> Comparison:
         file.write_text(json.dumps(profile(there)))
         cpu, _ = profiles.load(str(file))
         here, seconds_here = run_here(setup, seed, count, file, start)
-    result = Comparison(setup, count, 0, Counter(), [], seconds_here, seconds_there)
+    result = Comparison(setup, count, Counter(), [], seconds_here, seconds_there)
     for number, ours in here.cases.items():
         theirs = there.cases.get(number)
-        if theirs is None:
-            result.missing += 1
-        elif ours != theirs:
+        if ours != theirs:
             case = make_case(setup, number, here.baseline, ours, theirs, cpu)
             row = decided(case)
             if row is None:
@@ -184,8 +180,14 @@ def compare(setup: str, seed: int, count: int, start: int = 0) -> Comparison:
 
 
 def make_case(
-    setup: str, number: int, baseline: dict[int, int], ours: str, theirs: str, cpu: _core.CpuProfile
+    setup: str,
+    number: int,
+    baseline: dict[int, int],
+    ours: str,
+    theirs: str | None,
+    cpu: _core.CpuProfile | None,
 ) -> Case:
+    """The case of two lines, of which Bochs's is missing where the case made it end."""
     mutated = dict(_fields(ours))
     return Case(
         setup=setup,
@@ -194,9 +196,9 @@ def make_case(
         mutated=mutated,
         entries=dict(_entries(ours)),
         ours=_outcome(ours),
-        theirs=_outcome(theirs),
+        theirs=ENDED if theirs is None else _outcome(theirs),
         profile=cpu,
-        mutations_differ=dict(_fields(theirs)) != mutated,
+        mutations_differ=theirs is not None and dict(_fields(theirs)) != mutated,
     )
 
 
@@ -215,13 +217,14 @@ def main() -> int:
     parser.add_argument("--show", type=int, default=20, help="undecided cases to show [%(default)s]")
     arguments = parser.parse_intermixed_args()
     bochs.require()
-    undecided = 0
+    undecided, needed = 0, Counter[Disagreement]()
     for setup in arguments.setups:
         result = compare(setup, arguments.seed, arguments.count, arguments.start)
         undecided += len(result.undecided)
+        needed += result.decided
         print(
-            f"{setup}: {result.cases} cases, {len(result.undecided)} undecided,"
-            f" {result.missing} at which Bochs ended;"
+            f"{setup}: {result.cases} cases, {result.decided.total()} decided by the SDM,"
+            f" {len(result.undecided)} undecided;"
             f" {result.cases / result.seconds_here:.0f} cases a second here,"
             f" {result.cases / result.seconds_there:.0f} a CPU-second there",
             flush=True,
@@ -230,6 +233,9 @@ def main() -> int:
             print(f"  {number:6} {row.name} (SDM vol. 3, {row.section})")
         for case in result.undecided[: arguments.show]:
             print(f"  {case}")
+    for row in TABLE:
+        if row not in needed:
+            print(f"no case needed: {row.name}")
     return 1 if undecided else 0
 
 
