@@ -27,7 +27,6 @@ pub struct Msrs {
     pub pkru: u32,
     pub pkrs: u64,
     pub xss: u64,
-    pub spec_ctrl: u64,
     pub mtrr: Mtrrs,
 }
 
@@ -59,7 +58,6 @@ impl Msrs {
             pkru: 0,
             pkrs: 0,
             xss: 0,
-            spec_ctrl: 0,
             mtrr: Mtrrs::default(),
         }
     }

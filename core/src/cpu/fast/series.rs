@@ -140,6 +140,19 @@ fn span<'a>(
     bus.ram.page_mut(page)?.get_mut(within..within + bytes)
 }
 
+/// The operands of a series behind one base, which `insn` begins, and the displacement of the lowest.
+#[inline(always)]
+fn based<'a>(
+    cpu: &Cpu,
+    bus: &'a mut Bus,
+    insn: &Insn,
+    tag: fn(&Entry) -> u64,
+) -> Option<(&'a mut [u8], u64)> {
+    let lowest = Based::of(cpu, insn).wrapping_sub(below(insn));
+    let span = span(cpu, bus, lowest, bytes(insn), tag)?;
+    Some((span, insn.disp.wrapping_sub(below(insn))))
+}
+
 /// Goes on after the series, or with the instruction's own handler where it was not done. What was done of it then is done
 /// anew, to the same effect: nothing that a series goes by changes before its end.
 macro_rules! all_or_one {
@@ -165,14 +178,7 @@ fn load(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {
 
 #[inline(always)]
 fn load_all(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Option<()> {
-    let span = span(
-        cpu,
-        bus,
-        Based::of(cpu, insn).wrapping_sub(below(insn)),
-        bytes(insn),
-        |entry| entry.read,
-    )?;
-    let low = insn.disp.wrapping_sub(below(insn));
+    let (span, low) = based(cpu, bus, insn, |entry| entry.read)?;
     for each in std::iter::once(insn).chain(rest.get(..others(insn))?) {
         let value = u64::load(span, each.disp.wrapping_sub(low) as usize)?;
         cpu.set_reg(each.r[0], value);
@@ -194,14 +200,7 @@ fn store(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {
 
 #[inline(always)]
 fn store_all(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Option<()> {
-    let span = span(
-        cpu,
-        bus,
-        Based::of(cpu, insn).wrapping_sub(below(insn)),
-        bytes(insn),
-        |entry| entry.write,
-    )?;
-    let low = insn.disp.wrapping_sub(below(insn));
+    let (span, low) = based(cpu, bus, insn, |entry| entry.write)?;
     for each in std::iter::once(insn).chain(rest.get(..others(insn))?) {
         let stored = cpu
             .reg::<u64>(each.r[0])

@@ -229,12 +229,7 @@ fn enter_does_not_begin_twice_where_the_new_top_of_the_stack_is_code() {
     for (n, byte) in [0x90, 0x66, 0xc8, low, high, 3u64].into_iter().enumerate() {
         bench.store::<1>(CODE + n as u64, byte);
     }
-    let turn = Turn {
-        until: bench.cpu.icount + 2,
-        leave_breakpoint: false,
-        mask_interrupts: false,
-    };
-    run::turn(&mut bench.cpu, &mut bench.bus, &mut bench.code, turn);
+    bench.turn(bench.cpu.icount + 2);
     assert_eq!(bench.load::<4>(TOP + 7), 0x4433_2211);
 }
 

@@ -240,12 +240,25 @@ impl Bench {
     }
 
     fn step(&mut self) {
+        self.turn(self.cpu.icount + 1);
+    }
+
+    /// A turn that ends at that instruction count.
+    fn turn(&mut self, until: u64) {
         let turn = Turn {
-            until: self.cpu.icount + 1,
+            until,
             leave_breakpoint: false,
             mask_interrupts: false,
         };
         run::turn(&mut self.cpu, &mut self.bus, &mut self.code, turn);
+    }
+
+    /// Runs that many instructions, at most `stride` in a turn.
+    fn advance(&mut self, instructions: u64, stride: u64) {
+        let end = self.cpu.icount + instructions;
+        while self.cpu.icount < end {
+            self.turn(end.min(self.cpu.icount + stride));
+        }
     }
 
     /// Runs `code`; says that it raised `vector` and gives the error code that its handler finds.

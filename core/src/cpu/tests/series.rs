@@ -33,14 +33,7 @@ fn run(stack: u64, data: u64, stride: u64) -> (Vec<u64>, Vec<u64>) {
         bench.cpu.regs[RDI] = data;
         bench.cpu.rip = CODE;
         let end = bench.cpu.icount + INSTRUCTIONS;
-        while bench.cpu.icount < end {
-            let turn = Turn {
-                until: end.min(bench.cpu.icount + stride),
-                leave_breakpoint: false,
-                mask_interrupts: false,
-            };
-            run::turn(&mut bench.cpu, &mut bench.bus, &mut bench.code, turn);
-        }
+        bench.advance(INSTRUCTIONS, stride);
         assert_eq!((bench.cpu.icount, bench.cpu.rip), (end, CODE + 49));
     }
     let memory = [stack, data].into_iter().flat_map(|at| at - AROUND..at + AROUND);

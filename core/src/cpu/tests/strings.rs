@@ -125,14 +125,7 @@ fn time_is_the_same_in_a_block_and_alone() {
             bench.store::<1>(CODE + at as u64, *byte as u64);
         }
         let end = bench.cpu.icount + 4;
-        while bench.cpu.icount < end {
-            let turn = Turn {
-                until: end.min(bench.cpu.icount + stride),
-                leave_breakpoint: false,
-                mask_interrupts: false,
-            };
-            run::turn(&mut bench.cpu, &mut bench.bus, &mut bench.code, turn);
-        }
+        bench.advance(4, stride);
         assert_eq!(bench.cpu.icount, end);
         (bench.cpu.rip, bench.cpu.regs[RDI])
     };
