@@ -86,9 +86,15 @@ impl Cpu {
         Enforcement::of(self.cet_control(self.cpl), self.vmx.detects_bus_locks())
     }
 
-    /// The same for user and supervisor: code is cached by it.
-    pub fn enforcements(&self) -> [Enforcement; 2] {
-        [3, 0].map(|cpl| Enforcement::of(self.cet_control(cpl), self.vmx.detects_bus_locks()))
+    /// The same for user and supervisor, as bits: code is cached by it.
+    #[inline(always)]
+    pub fn enforcements(&self) -> u8 {
+        let bus_locks = (self.vmx.detects_bus_locks() as u8) << 3;
+        if self.cr4 & CR4_CET == 0 {
+            return bus_locks;
+        }
+        let [user, supervisor] = [3, 0].map(|cpl| (self.cet_control(cpl) & (SH_STK_EN | ENDBR_EN)) as u8);
+        bus_locks | user | supervisor << 4
     }
 
     /// Whether programs of a privilege level have a shadow stack, virtual-8086 mode apart.

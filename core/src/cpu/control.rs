@@ -3,7 +3,7 @@
 use super::bits::*;
 use super::descriptor::system;
 use super::{segment, Cpu, Done, Stop};
-use crate::mmu::tlb::{Space, PAGE_MASK};
+use crate::mmu::tlb::{Owner, Space, PAGE_MASK};
 use crate::mmu::{ept, paging};
 use crate::platform::Bus;
 use crate::vmx::intercept;
@@ -31,8 +31,7 @@ impl Cpu {
     pub fn space(&self) -> Space {
         let (vpid, ept_root) = intercept::translation_tag(self);
         Space {
-            vpid,
-            pcid: self.pcid(),
+            owner: Owner::new(self.vmx.guest, vpid, self.pcid(), self.enforcements()),
             root: if self.cr0 & CR0_PG == 0 {
                 0
             } else if self.pae_paging() {
@@ -43,14 +42,15 @@ impl Cpu {
             keys: self.protection_keys(),
             ept_root,
             apic_page: self.vmx.apic.tag(),
-            guest: self.vmx.guest,
-            enforcements: self.enforcements(),
             paging: self.cr0 & CR0_TRANSLATION | self.cr4 & CR4_TRANSLATION | self.efer & EFER_TRANSLATION,
         }
     }
 
     /// PKRU and IA32_PKRS as far as they are in force.
     fn protection_keys(&self) -> u64 {
+        if self.cr4 & (CR4_PKE | CR4_PKS) == 0 {
+            return 0;
+        }
         let user = if self.cr4 & CR4_PKE != 0 {
             self.msr.pkru as u64
         } else {
@@ -81,15 +81,15 @@ impl Cpu {
 
     /// Forgets what is cached under the current VPID: of one PCID, or of all with the global pages.
     pub fn flush_translations(&mut self, bus: &Bus, pcid: Option<u16>) {
-        let vpid = self.tlb.space().vpid;
+        let vpid = self.tlb.space().owner.vpid();
         self.tlb.flush(bus.ram.table_writes(), |space| {
-            space.vpid == vpid && pcid.is_none_or(|pcid| space.pcid == pcid)
+            space.owner.vpid() == vpid && pcid.is_none_or(|pcid| space.owner.pcid() == pcid)
         });
     }
 
     /// Forgets the page that `linear` lies in under `vpid`, whatever the PCID: it may be global.
     pub fn forget_page(&mut self, linear: u64, vpid: u16) {
-        self.tlb.forget_page(linear, |space| space.vpid == vpid);
+        self.tlb.forget_page(linear, |space| space.owner.vpid() == vpid);
     }
 
     /// Loads CR0 as MOV does, LMA following PG.

@@ -442,8 +442,11 @@ impl Cpu {
     /// 21.3.2 and 21.4).
     pub fn virtual_interrupt_waits(&self) -> bool {
         const BOTH: u64 = flags::VIF | flags::VIP;
+        if self.flags.rest & BOTH != BOTH {
+            return false;
+        }
         let enabled = if self.virtual_8086() { CR4_VME } else { CR4_PVI };
-        self.flags.rest & BOTH == BOTH && self.cpl == 3 && self.cr4 & enabled != 0 && !self.long64()
+        self.cpl == 3 && self.cr4 & enabled != 0 && !self.long64()
     }
 
     /// The linear address of the next instruction.

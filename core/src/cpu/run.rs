@@ -459,8 +459,10 @@ fn take_signals(cpu: &mut Cpu, bus: &mut Bus) -> Result<bool, Stop> {
 
 /// Whether a debugger, a device or a trace wants the machine to stop here.
 fn interrupted(cpu: &Cpu, bus: &mut Bus) -> Option<TurnEnd> {
-    if let Some(watch) = bus.debug.watches.take_hit(cpu.id, cpu.world()) {
-        return Some(TurnEnd::Watch(watch));
+    if bus.debug.watches.were_hit() {
+        if let Some(watch) = bus.debug.watches.take_hit(cpu.id, cpu.world()) {
+            return Some(TurnEnd::Watch(watch));
+        }
     }
     if let Some(number) = bus.debug.catches.take_hit() {
         return Some(TurnEnd::Catch(number));

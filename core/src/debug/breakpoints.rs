@@ -130,11 +130,14 @@ impl Watches {
         }
     }
 
+    /// Whether the last instruction hit one, in whatever world.
+    #[inline]
+    pub fn were_hit(&self) -> bool {
+        !self.hits.is_empty()
+    }
+
     /// The watch that the last instruction hit in this world, if any; forgets all hits.
     pub fn take_hit(&mut self, vcpu: usize, world: World) -> Option<Watch> {
-        if self.hits.is_empty() {
-            return None;
-        }
         let hit = self.hits.iter().find(|it| it.scope.covers(vcpu, world)).copied();
         self.hits.clear();
         hit

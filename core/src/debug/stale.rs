@@ -36,9 +36,10 @@ impl Machine {
         let controls = Controls::of(fields);
         let here = view.space();
         let same = |space: &Space| {
-            space.guest
-                && space.vpid == controls.vpid(fields)
-                && (space.root, space.pcid, space.paging) == (here.root, here.pcid, here.paging)
+            space.owner.guest()
+                && space.owner.vpid() == controls.vpid(fields)
+                && space.owner.pcid() == here.owner.pcid()
+                && (space.root, space.paging) == (here.root, here.paging)
                 && space.ept_root & PAGE_MASK == here.ept_root & PAGE_MASK
         };
         let control = Control::of(&view);

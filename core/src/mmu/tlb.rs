@@ -6,8 +6,6 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::cpu::cet::Enforcement;
-
 pub const PAGE: u64 = 0x1000;
 pub const PAGE_MASK: u64 = !0xfff;
 
@@ -67,12 +65,7 @@ pub struct Filled {
 /// What a set of translations belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Space {
-    /// VMX non-root operation. First, as it is what differs most often.
-    pub guest: bool,
-    /// 0 for the host; the VPID in VMX non-root operation with VPIDs, else 0.
-    pub vpid: u16,
-    /// 0 unless CR4.PCIDE.
-    pub pcid: u16,
+    pub owner: Owner,
     /// Where paging starts: CR3's address; 0 without paging, `Space::PDPTES` with PAE paging.
     pub root: u64,
     /// PKRU, and IA32_PKRS above it.
@@ -81,15 +74,47 @@ pub struct Space {
     pub ept_root: u64,
     /// Where the APIC-access page is (`vmx::apic::State::tag`).
     pub apic_page: u64,
-    /// What CET enforces for user and supervisor: code is decoded by it.
-    pub enforcements: [Enforcement; 2],
     /// CR0.PG, CR0.WP, CR4.PSE/PAE/SMEP/SMAP/…, EFER.NXE: whatever changes what an entry allows.
     pub paging: u64,
+}
+
+/// Whose translations they are: small things in one word, as each VM entry and exit compares them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Owner(u64);
+
+impl Owner {
+    const GUEST: u64 = 1 << 63;
+
+    /// `guest`: VMX non-root operation. `vpid` is 0 for the host and without VPIDs, `pcid` is 0 without CR4.PCIDE. `enforced`: what
+    /// CET enforces for user and supervisor, as code is decoded by it.
+    #[inline(always)]
+    pub fn new(guest: bool, vpid: u16, pcid: u16, enforced: u8) -> Owner {
+        let guest = if guest { Owner::GUEST } else { 0 };
+        Owner(guest | (enforced as u64) << 32 | (pcid as u64) << 16 | vpid as u64)
+    }
+
+    pub fn guest(self) -> bool {
+        self.0 & Owner::GUEST != 0
+    }
+
+    pub fn vpid(self) -> u16 {
+        self.0 as u16
+    }
+
+    pub fn pcid(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
 }
 
 impl Space {
     /// PAE paging starts from four entries that the processor holds, which a `Space` does not name.
     pub const PDPTES: u64 = !0;
+
+    /// Equality, which looks at the owner first: that is what differs most often.
+    #[inline(always)]
+    fn is(&self, other: &Space) -> bool {
+        self.owner == other.owner && self == other
+    }
 }
 
 /// The translations of one space.
@@ -217,13 +242,13 @@ impl Tlb {
     /// Makes `space` the current one, with whatever of it is still cached.
     #[inline(always)]
     pub fn enter(&mut self, space: Space) {
-        if space == self.space() {
+        if space.is(&self.space()) {
             return;
         }
         let left = self.context >> 2;
         let known = std::mem::replace(&mut self.other, left);
         self.at ^= 1;
-        if known != 0 && space == self.space() {
+        if known != 0 && space.is(&self.space()) {
             self.context = known << 2 | self.context & 3;
         } else {
             self.spaces[self.at & 1] = space;
@@ -415,8 +440,7 @@ mod tests {
     fn with_page(linear: u64, page_bytes: u64) -> Tlb {
         let mut tlb = Tlb::new(0);
         tlb.enter(Space {
-            vpid: 1,
-            guest: true,
+            owner: Owner::new(true, 1, 0, 0),
             ..Space::default()
         });
         fill(&mut tlb, linear, page_bytes);
@@ -439,12 +463,26 @@ mod tests {
     }
 
     #[test]
+    fn owners_that_differ_in_anything_are_others() {
+        let owner = Owner::new(true, 0xffff, 0xfff, 0xff);
+        assert_eq!((owner.guest(), owner.vpid(), owner.pcid()), (true, 0xffff, 0xfff));
+        for other in [
+            Owner::new(false, 0xffff, 0xfff, 0xff),
+            Owner::new(true, 0x7fff, 0xfff, 0xff),
+            Owner::new(true, 0xffff, 0x7ff, 0xff),
+            Owner::new(true, 0xffff, 0xfff, 0x7f),
+        ] {
+            assert_ne!(owner, other);
+        }
+    }
+
+    #[test]
     fn forgetting_a_page_keeps_others_and_other_vpids() {
         let mut tlb = with_page(0x40_0000, PAGE);
         fill(&mut tlb, 0x40_1000, PAGE);
-        tlb.forget_page(0x40_0123, |space| space.vpid == 2);
+        tlb.forget_page(0x40_0123, |space| space.owner.vpid() == 2);
         assert!(holds(&tlb, 0x40_0000));
-        tlb.forget_page(0x40_0123, |space| space.vpid == 1);
+        tlb.forget_page(0x40_0123, |space| space.owner.vpid() == 1);
         assert!(!holds(&tlb, 0x40_0000) && holds(&tlb, 0x40_1000));
     }
 

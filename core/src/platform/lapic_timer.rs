@@ -33,7 +33,12 @@ pub struct Timer {
 
 impl Timer {
     /// The machine's clock when the timer next expires.
+    #[inline]
     pub fn next_deadline(&self, tsc_offset: u64) -> Option<u64> {
+        // The processors ask all the time, and mostly it is stopped.
+        if self.left == 0 && self.deadline == 0 {
+            return None;
+        }
         match self.mode {
             Mode::OneShot | Mode::Periodic if self.left > 0 => {
                 Some(self.since.saturating_add(u64::from(self.left) << self.shift()))

@@ -159,10 +159,10 @@ fn begin(cpu: &mut Cpu) {
 /// The part that comes after the checks.
 fn go(cpu: &mut Cpu, bus: &mut Bus, launch_rip: u64, modes: Modes) {
     begin(cpu);
-    let controls = cpu.vmx.controls;
-    guest_state::load(cpu, &controls);
+    guest_state::load(cpu);
     if cpu.vmx.vpid == 0 {
-        cpu.tlb.flush(bus.ram.table_writes(), |space| space.vpid == 0);
+        cpu.tlb
+            .flush(bus.ram.table_writes(), |space| space.owner.vpid() == 0);
     }
     cpu.update_space();
     cpu.update_mode();
@@ -188,7 +188,7 @@ fn go(cpu: &mut Cpu, bus: &mut Bus, launch_rip: u64, modes: Modes) {
     let timer = vmcs.get(field::GUEST_PREEMPTION_TIMER_VALUE);
     // In the wait-for-SIPI state it never exits (SDM vol. 3, 26.5.1).
     let waits = cpu.activity == Activity::WaitForSipi;
-    if controls.pin & pin::ACTIVATE_PREEMPTION_TIMER != 0 && !waits {
+    if cpu.vmx.controls.pin & pin::ACTIVATE_PREEMPTION_TIMER != 0 && !waits {
         // It counts each time that a bit of the TSC changes (SDM vol. 3, 26.5.1).
         let shift = cpu.profile.capabilities().preemption_timer_shift();
         let tsc = cpu.tsc(bus);
@@ -205,7 +205,7 @@ fn go(cpu: &mut Cpu, bus: &mut Bus, launch_rip: u64, modes: Modes) {
         ..Event::default()
     });
     bus.debug.catches.on_entry();
-    if controls.primary & primary::USE_TPR_SHADOW != 0 {
+    if cpu.vmx.controls.primary & primary::USE_TPR_SHADOW != 0 {
         apic::interrupts::enter(cpu, bus);
     }
     cpu.vmx.record.entered = bus.clock;

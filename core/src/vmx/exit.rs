@@ -43,22 +43,23 @@ pub fn caused_by(cpu: &mut Cpu, insn: &Insn) {
 
 /// Takes the exit that `cpu.vmx.exit` describes, RIP being at the instruction that caused it.
 pub fn take(cpu: &mut Cpu, bus: &mut Bus) {
-    let exit = cpu.vmx.exit;
     cpu.waiting = None;
-    let controls = cpu.vmx.controls;
-    let vectoring = cpu.vmx.vectoring.take();
     let rip = cpu.rip;
     let was_long = cpu.efer & EFER_LMA != 0;
     let timer = time_left(cpu, bus);
-    let flags = reason_flags(cpu, &exit);
-    let Some(vmcs) = cpu.vmx.current_mut() else {
+    let flags = reason_flags(cpu);
+    let vmx = &mut cpu.vmx;
+    let vectoring = vmx.vectoring.take();
+    let Some(vmcs) = vmx.current.and_then(|at| vmx.active.get_mut(at)) else {
         return;
     };
     let address = vmcs.address;
-    record_information(vmcs, &exit, flags, vectoring.as_ref());
-    guest_state::save(cpu, &controls, exit.rf, timer);
+    record_information(vmcs, &vmx.exit, flags, vectoring.as_ref());
+    guest_state::save(cpu, timer);
     cpu.vmx.freeze_guest(address, &cpu.regs);
-    cpu.vmx.record.exited(exit, rip, bus.clock);
+    let vmx = &mut cpu.vmx;
+    let exit = &vmx.exit;
+    vmx.record.exited(exit, rip, bus.clock);
     bus.debug.events.push(Event {
         icount: bus.clock,
         vcpu: cpu.id as u32,
@@ -67,8 +68,8 @@ pub fn take(cpu: &mut Cpu, bus: &mut Bus) {
         reason: Some(exit.reason),
         qualification: Some(exit.qualification),
         guest_rip: Some(rip),
-        guest_linear: has_linear(&exit).then_some(exit.guest_linear),
-        guest_physical: has_physical(&exit).then_some(exit.guest_physical),
+        guest_linear: has_linear(exit).then_some(exit.guest_linear),
+        guest_physical: has_physical(exit).then_some(exit.guest_physical),
         interruption_info: (exit.interruption_info != 0).then_some(exit.interruption_info),
         instruction_length: (exit.instruction_length != 0).then_some(exit.instruction_length),
         forced: exit.cause == super::cause::Cause::Forced,
@@ -80,15 +81,15 @@ pub fn take(cpu: &mut Cpu, bus: &mut Bus) {
     let nmi = VALID | (Kind::Nmi as u32) << 8;
     let by_nmi =
         exit.reason == reason::EXCEPTION_OR_NMI as u32 && exit.interruption_info & (VALID | 0x700) == nmi;
-    let virtual_nmis = controls.pin & pin::VIRTUAL_NMIS != 0;
+    let virtual_nmis = vmx.controls.pin & pin::VIRTUAL_NMIS != 0;
     cpu.nmi_blocked = by_nmi || cpu.nmi_blocked && !virtual_nmis;
 
     // The list gets the TSC itself, without the guest's offset.
-    cpu.vmx.guest = false;
+    vmx.guest = false;
     if let Err(failed) = msr_list::process(cpu, bus, MsrListUse::ExitStore) {
         return vmx_abort(cpu, bus, abort::SAVING_GUEST_MSRS, failed.words());
     }
-    if was_long && controls.exit & exit::HOST_ADDRESS_SPACE_SIZE == 0 {
+    if was_long && cpu.vmx.controls.exit & exit::HOST_ADDRESS_SPACE_SIZE == 0 {
         let detail = "the guest had entered IA-32e mode by itself".to_string();
         return vmx_abort(cpu, bus, abort::FROM_64_BIT_TO_32_BIT, detail);
     }
@@ -96,11 +97,12 @@ pub fn take(cpu: &mut Cpu, bus: &mut Bus) {
 }
 
 /// The bits of the exit-reason field above the basic reason (SDM vol. 3, 28.2.1).
-fn reason_flags(cpu: &Cpu, exit: &Exit) -> u64 {
-    let busy = exit.busy_shadow_stack
-        && cpu.vmx.controls.secondary_exit & secondary_exit::PREMATURELY_BUSY_SHADOW_STACK != 0;
+fn reason_flags(cpu: &Cpu) -> u64 {
+    let vmx = &cpu.vmx;
+    let busy = vmx.exit.busy_shadow_stack
+        && vmx.controls.secondary_exit & secondary_exit::PREMATURELY_BUSY_SHADOW_STACK != 0;
     let flag = |on, bit| if on { bit } else { 0 };
-    flag(busy, BUSY_SHADOW_STACK) | flag(cpu.vmx.bus_lock.is_some(), BUS_LOCK)
+    flag(busy, BUSY_SHADOW_STACK) | flag(vmx.bus_lock.is_some(), BUS_LOCK)
 }
 
 /// What is left of the VMX-preemption timer, where an exit saves it.
@@ -167,15 +169,15 @@ fn record_information(vmcs: &mut Vmcs, exit: &Exit, flags: u64, vectoring: Optio
 
 /// Leaves the guest for the state of the host-state area.
 fn to_host(cpu: &mut Cpu, bus: &mut Bus) {
-    let controls = cpu.vmx.controls;
     let vpid = cpu.vmx.vpid;
     leave(cpu);
-    if let Err(cause) = host_state::load(cpu, bus, &controls) {
+    if let Err(cause) = host_state::load(cpu, bus) {
         let detail = format!("CR3 is {:#x}", cpu.cr3);
         return vmx_abort(cpu, bus, cause, detail);
     }
     if vpid == 0 {
-        cpu.tlb.flush(bus.ram.table_writes(), |space| space.vpid == 0);
+        cpu.tlb
+            .flush(bus.ram.table_writes(), |space| space.owner.vpid() == 0);
     }
     cpu.update_space();
     cpu.update_mode();

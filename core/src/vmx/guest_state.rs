@@ -98,10 +98,11 @@ const DR7_ALWAYS: u64 = 1 << 10;
 const DR7_NEVER: u64 = 1 << 12 | 1 << 14 | 1 << 15;
 
 /// Loads registers and non-register state, but for the PDPTEs and what an injected event decides.
-pub fn load(cpu: &mut Cpu, controls: &Controls) {
+pub fn load(cpu: &mut Cpu) {
     let Some(vmcs) = cpu.vmx.current() else {
         return;
     };
+    let controls = &cpu.vmx.controls;
     let get = |field| vmcs.get(field);
     cpu.cr0 = cpu.cr0 & CR0_KEPT | get(field::GUEST_CR0) & !CR0_KEPT;
     cpu.cr3 = get(field::GUEST_CR3);
@@ -179,9 +180,9 @@ fn efer(old: u64, vmcs: &Vmcs, controls: &Controls) -> u64 {
 }
 
 /// Saves registers and non-register state. `timer`: what is left of the VMX-preemption timer, where it is saved.
-pub fn save(cpu: &mut Cpu, controls: &Controls, rf: SavedRf, timer: Option<u64>) {
+pub fn save(cpu: &mut Cpu, timer: Option<u64>) {
     let mut rflags = cpu.flags.get();
-    match rf {
+    match cpu.vmx.exit.rf {
         SavedRf::Clear => rflags &= !flags::RF,
         SavedRf::Set => rflags |= flags::RF,
         SavedRf::Keep => {}
@@ -194,6 +195,7 @@ pub fn save(cpu: &mut Cpu, controls: &Controls, rf: SavedRf, timer: Option<u64>)
         .profile
         .capabilities()
         .allows(Word::Entry, entry::LOAD_CET_STATE);
+    let controls = &cpu.vmx.controls;
     let Some(vmcs) = cpu.vmx.current.and_then(|at| cpu.vmx.active.get_mut(at)) else {
         return;
     };
@@ -275,7 +277,7 @@ pub fn save(cpu: &mut Cpu, controls: &Controls, rf: SavedRf, timer: Option<u64>)
 
 /// Whether one of the breakpoints that `conditions` names is enabled in DR7.
 fn breakpoint_enabled(conditions: u64, dr7: u64) -> bool {
-    (0..4).any(|n| conditions >> n & 1 != 0 && dr7 >> (2 * n) & 3 != 0)
+    conditions != 0 && (0..4).any(|n| conditions >> n & 1 != 0 && dr7 >> (2 * n) & 3 != 0)
 }
 
 /// PAE paging, with its four entries in the processor.

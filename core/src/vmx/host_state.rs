@@ -4,7 +4,6 @@ use super::controls::exit;
 use super::errors::abort;
 use super::fields::{field, Field};
 use super::guest_state::{pae_paging, CR0_KEPT};
-use super::state::Controls;
 use crate::cpu::bits::*;
 use crate::cpu::segment::{Rights, Segment, TableRegister, CS, FS, GS, LDTR, TR};
 use crate::cpu::{Activity, Cpu, Shadow, RSP};
@@ -26,12 +25,13 @@ static SELECTORS: [Field; 6] = [
 ];
 
 /// Loads the host's state. The error is the cause of a VMX abort.
-pub fn load(cpu: &mut Cpu, bus: &mut Bus, controls: &Controls) -> Result<(), u32> {
+pub fn load(cpu: &mut Cpu, bus: &mut Bus) -> Result<(), u32> {
     let fixed = cpu.profile.capabilities().cr0().required;
     let cr4_fixed = cpu.profile.capabilities().cr4().required;
     let Some(vmcs) = cpu.vmx.current() else {
         return Ok(());
     };
+    let controls = &cpu.vmx.controls;
     let get = |field| vmcs.get(field);
     let long = controls.exit & exit::HOST_ADDRESS_SPACE_SIZE != 0;
     let kept = CR0_KEPT | fixed & !(CR0_PE | CR0_PG);

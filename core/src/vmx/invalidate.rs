@@ -45,10 +45,14 @@ pub fn invvpid(cpu: &mut Cpu, bus: &Bus, kind: u64, low: u64, linear: u64) -> bo
     }
     let vpid = low as u16;
     match kind {
-        2 => cpu.tlb.flush(bus.ram.table_writes(), |space| space.vpid != 0),
+        2 => cpu
+            .tlb
+            .flush(bus.ram.table_writes(), |space| space.owner.vpid() != 0),
         _ if vpid == 0 || kind == 0 && !cpu.canonical_base(linear) => return false,
         0 => cpu.forget_page(linear, vpid),
-        _ => cpu.tlb.flush(bus.ram.table_writes(), |space| space.vpid == vpid),
+        _ => cpu
+            .tlb
+            .flush(bus.ram.table_writes(), |space| space.owner.vpid() == vpid),
     }
     true
 }

@@ -158,14 +158,14 @@ impl Record {
 
     /// Notes an exit at the guest's RIP.
     #[inline]
-    pub fn exited(&mut self, exit: Exit, rip: u64, clock: u64) {
+    pub fn exited(&mut self, exit: &Exit, rip: u64, clock: u64) {
         // VMLAUNCH and VMRESUME count themselves.
         let ran = clock.wrapping_sub(self.entered) > 1;
         let same = self.exit.as_ref().is_some_and(|(last, at, _)| {
             (last.reason, last.qualification, *at) == (exit.reason, exit.qualification, rip)
         });
         self.repeats = if same && !ran { self.repeats + 1 } else { 0 };
-        self.exit = Some((exit, rip, clock));
+        self.exit = Some((*exit, rip, clock));
     }
 
     /// The last refusal, if the exceptions since come from it: it raised one of them.

@@ -82,6 +82,7 @@ impl Vmcs {
     }
 
     /// The value that VMREAD of this half gives.
+    #[inline(always)]
     pub fn read(&self, field: Field, access: Access) -> u64 {
         match access {
             Access::Full => self.get(field),
@@ -90,6 +91,7 @@ impl Vmcs {
     }
 
     /// Stores as VMWRITE to this half does. Returns whether the field changed.
+    #[inline(always)]
     pub fn write(&mut self, field: Field, access: Access, value: u64) -> bool {
         match access {
             Access::Full => self.set(field, value),

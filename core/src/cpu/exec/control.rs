@@ -197,7 +197,7 @@ fn invlpg(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
     let linear = cpu.ea(insn).wrapping_add(cpu.window[insn.seg as usize & 7].base) & cpu.linear_mask;
     intercept::invlpg(cpu, insn, linear)?;
     if cpu.canonical(linear) {
-        cpu.forget_page(linear, cpu.tlb.space().vpid);
+        cpu.forget_page(linear, cpu.tlb.space().owner.vpid());
     }
     Ok(())
 }
@@ -221,7 +221,7 @@ fn invpcid<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
         return Err(cpu.general_protection(0));
     }
     if kind == 0 {
-        cpu.forget_page(linear, cpu.tlb.space().vpid);
+        cpu.forget_page(linear, cpu.tlb.space().owner.vpid());
     } else {
         cpu.flush_translations(bus, names_pcid.then_some(pcid as u16));
     }

@@ -13,8 +13,13 @@ use crate::platform::Bus;
 const CANONICAL: u32 = 46;
 
 #[inline(always)]
+fn is_near(cpu: &Cpu, target: u64) -> bool {
+    (target ^ cpu.regs[BLOCK_RIP]) >> CANONICAL == 0
+}
+
+#[inline(always)]
 fn go(cpu: &mut Cpu, target: u64) -> Option<()> {
-    if (target ^ cpu.regs[BLOCK_RIP]) >> CANONICAL != 0 {
+    if !is_near(cpu, target) {
         return None;
     }
     cpu.rip = target;
@@ -129,13 +134,13 @@ pub fn jmp_indirect<S: Input>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &
 
 #[inline(always)]
 fn call_to(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, target: u64) -> Option<()> {
-    let (old, back) = (cpu.rip, next(cpu, insn));
-    go(cpu, target)?;
-    let pushed = push_value(cpu, bus, back);
-    if pushed.is_none() {
-        cpu.rip = old;
+    if !is_near(cpu, target) {
+        return None;
     }
-    pushed
+    let back = next(cpu, insn);
+    push_value(cpu, bus, back)?;
+    cpu.rip = target;
+    Some(())
 }
 
 pub fn call(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {

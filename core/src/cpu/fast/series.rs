@@ -1,14 +1,13 @@
 //! Moves between registers and RAM in a row, as programs save and restore registers: PUSH after PUSH, POP after POP, MOV
-//! after MOV by one base register. One look at the TLB serves all of them, where they lie in one page; else each does
-//! for itself.
+//! after MOV by one base register, whole words apart. One look at the TLB serves all of them, where they lie in one page;
+//! else each does for itself.
 
 use iced_x86::Mnemonic as Mn;
 
-use super::operand::{place, Address, Based, Memory};
-use super::{go_on, transfer, Fast};
+use super::operand::{place, Address, Based};
+use super::{detour, go_on, Fast};
 use crate::cpu::decode::Operand;
-use crate::cpu::insn::{Insn, R0};
-use crate::cpu::int::Int;
+use crate::cpu::insn::Insn;
 use crate::cpu::{Cpu, Done, RSP};
 use crate::mmu::tlb::Entry;
 use crate::platform::Bus;
@@ -72,6 +71,7 @@ impl Series {
         };
         let fits = self.kind == next.kind
             && series.count <= MOST
+            && self.low.wrapping_sub(next.low) % WORD as i64 == 0
             && series
                 .end
                 .checked_sub(series.low)
@@ -127,17 +127,18 @@ fn bytes(insn: &Insn) -> usize {
     (insn.imm >> 32) as usize
 }
 
-/// `bytes` bytes of RAM at a linear address, if the TLB knows them to lie in one page.
+/// The words of RAM in the `bytes` bytes at a linear address, if the TLB knows them to lie in one page.
 #[inline(always)]
-fn span<'a>(
+fn words<'a>(
     cpu: &Cpu,
     bus: &'a mut Bus,
     linear: u64,
     bytes: usize,
     tag: fn(&Entry) -> u64,
-) -> Option<&'a mut [u8]> {
+) -> Option<&'a mut [[u8; WORD]]> {
     let (page, within) = place(cpu, linear, tag)?;
-    bus.ram.page_mut(page)?.get_mut(within..within + bytes)
+    let span = bus.ram.page_mut(page)?.get_mut(within..within + bytes)?;
+    bytemuck::try_cast_slice_mut(span).ok()
 }
 
 /// The operands of a series behind one base, which `insn` begins, and the displacement of the lowest.
@@ -147,72 +148,62 @@ fn based<'a>(
     bus: &'a mut Bus,
     insn: &Insn,
     tag: fn(&Entry) -> u64,
-) -> Option<(&'a mut [u8], u64)> {
+) -> Option<(&'a mut [[u8; WORD]], u64)> {
     let lowest = Based::of(cpu, insn).wrapping_sub(below(insn));
-    let span = span(cpu, bus, lowest, bytes(insn), tag)?;
-    Some((span, insn.disp.wrapping_sub(below(insn))))
+    let words = words(cpu, bus, lowest, bytes(insn), tag)?;
+    Some((words, insn.disp.wrapping_sub(below(insn))))
 }
 
-/// Goes on after the series, or with the instruction's own handler where it was not done. What was done of it then is done
+/// Which word behind `low` the operand of `insn` is.
+#[inline(always)]
+fn number(insn: &Insn, low: u64) -> usize {
+    insn.disp.wrapping_sub(low) as usize / WORD
+}
+
+/// Goes on after the series, or does its first instruction alone where it was not done. What was done of it then is done
 /// anew, to the same effect: nothing that a series goes by changes before its end.
 macro_rules! all_or_one {
-    ($cpu:ident, $bus:ident, $insn:ident, $rest:ident, $done:expr, $one:expr) => {
-        match $done {
+    ($cpu:ident, $bus:ident, $insn:ident, $rest:ident, $all:expr) => {
+        match $all($cpu, $bus, $insn, $rest) {
             Some(()) => go_on($cpu, $bus, $rest.get(others($insn)..).unwrap_or_default()),
-            None => $one($cpu, $bus, $insn, $rest),
+            None => detour($cpu, $bus, $insn, $rest),
         }
     };
 }
 
 fn load(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {
-    let done = load_all(cpu, bus, insn, rest);
-    all_or_one!(
-        cpu,
-        bus,
-        insn,
-        rest,
-        done,
-        transfer::mov::<u64, R0, Memory<Based>>
-    )
+    all_or_one!(cpu, bus, insn, rest, load_all)
 }
 
 #[inline(always)]
 fn load_all(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Option<()> {
-    let (span, low) = based(cpu, bus, insn, |entry| entry.read)?;
-    for each in std::iter::once(insn).chain(rest.get(..others(insn))?) {
-        let value = u64::load(span, each.disp.wrapping_sub(low) as usize)?;
-        cpu.set_reg(each.r[0], value);
-    }
-    Some(())
+    let (words, low) = based(cpu, bus, insn, |entry| entry.read)?;
+    let mut load = |insn: &Insn| {
+        let word = words.get(number(insn, low))?;
+        cpu.set_reg(insn.r[0], u64::from_le_bytes(*word));
+        Some(())
+    };
+    load(insn)?;
+    rest.get(..others(insn))?.iter().try_for_each(load)
 }
 
 fn store(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {
-    let done = store_all(cpu, bus, insn, rest);
-    all_or_one!(
-        cpu,
-        bus,
-        insn,
-        rest,
-        done,
-        transfer::mov::<u64, Memory<Based>, R0>
-    )
+    all_or_one!(cpu, bus, insn, rest, store_all)
 }
 
 #[inline(always)]
 fn store_all(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Option<()> {
-    let (span, low) = based(cpu, bus, insn, |entry| entry.write)?;
-    for each in std::iter::once(insn).chain(rest.get(..others(insn))?) {
-        let stored = cpu
-            .reg::<u64>(each.r[0])
-            .store(span, each.disp.wrapping_sub(low) as usize);
-        stored.then_some(())?;
-    }
-    Some(())
+    let (words, low) = based(cpu, bus, insn, |entry| entry.write)?;
+    let mut store = |insn: &Insn| {
+        *words.get_mut(number(insn, low))? = cpu.reg::<u64>(insn.r[0]).to_le_bytes();
+        Some(())
+    };
+    store(insn)?;
+    rest.get(..others(insn))?.iter().try_for_each(store)
 }
 
 fn push(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {
-    let done = push_all(cpu, bus, insn, rest);
-    all_or_one!(cpu, bus, insn, rest, done, transfer::push::<R0>)
+    all_or_one!(cpu, bus, insn, rest, push_all)
 }
 
 #[inline(always)]
@@ -220,27 +211,27 @@ fn push_all(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Option<
     let others = rest.get(..others(insn))?;
     let bytes = (others.len() + 1) * WORD;
     let top = cpu.regs[RSP].wrapping_sub(bytes as u64);
-    let span = span(cpu, bus, top, bytes, |entry| entry.write)?;
-    let places = span.rchunks_exact_mut(WORD);
-    for (each, place) in std::iter::once(insn).chain(others).zip(places) {
-        place.copy_from_slice(&cpu.reg::<u64>(each.r[0]).to_le_bytes());
+    let (last, words) = words(cpu, bus, top, bytes, |entry| entry.write)?.split_last_mut()?;
+    *last = cpu.reg::<u64>(insn.r[0]).to_le_bytes();
+    for (each, word) in others.iter().zip(words.iter_mut().rev()) {
+        *word = cpu.reg::<u64>(each.r[0]).to_le_bytes();
     }
     cpu.regs[RSP] = top;
     Some(())
 }
 
 fn pop(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {
-    let done = pop_all(cpu, bus, insn, rest);
-    all_or_one!(cpu, bus, insn, rest, done, transfer::pop)
+    all_or_one!(cpu, bus, insn, rest, pop_all)
 }
 
 #[inline(always)]
 fn pop_all(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Option<()> {
     let others = rest.get(..others(insn))?;
     let bytes = (others.len() + 1) * WORD;
-    let span = span(cpu, bus, cpu.regs[RSP], bytes, |entry| entry.read)?;
-    for (each, place) in std::iter::once(insn).chain(others).zip(span.chunks_exact(WORD)) {
-        cpu.set_reg(each.r[0], u64::load(place, 0)?);
+    let (first, words) = words(cpu, bus, cpu.regs[RSP], bytes, |entry| entry.read)?.split_first()?;
+    cpu.set_reg(insn.r[0], u64::from_le_bytes(*first));
+    for (each, word) in others.iter().zip(words) {
+        cpu.set_reg(each.r[0], u64::from_le_bytes(*word));
     }
     cpu.regs[RSP] = cpu.regs[RSP].wrapping_add(bytes as u64);
     Some(())

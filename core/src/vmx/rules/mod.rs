@@ -324,10 +324,7 @@ fn change_broke_a_rule(context: &Context) -> bool {
     let dependents = Dependents::get();
     let is_broken = |rules: &[&Rule]| rules.iter().any(|rule| rule.is_broken(context));
     let changed = context.vmcs.changed().intersection(&dependents.fields);
-    is_broken(&dependents.always)
-        || changed
-            .iter()
-            .any(|field| is_broken(&dependents.by_field[field.index()]))
+    is_broken(&dependents.always) || changed.any(|field| is_broken(&dependents.by_field[field.index()]))
 }
 
 /// A broken rule in words.
