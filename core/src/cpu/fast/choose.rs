@@ -432,13 +432,18 @@ fn row(mnemonic: Mn) -> Option<(Select, FlagUse)> {
     Some((select, flags))
 }
 
+/// Whether no operand is in memory. Outside 64-bit mode only such instructions have a handler here: segments have bases
+/// and limits, and branches end where a segment does.
+fn in_registers(candidate: &Candidate) -> bool {
+    let plain = |operand: &Operand| matches!(operand, Operand::None | Operand::Gpr(_) | Operand::Immediate);
+    candidate.operands.iter().all(plain)
+}
+
 /// Gives the instructions of a block their handlers. From the last one up: what is wanted of the flags that an
 /// instruction leaves depends on those after it. At the end of the block, and wherever an instruction can stop, all of
 /// them are.
 pub fn choose(insns: &mut [Insn], candidates: &[Candidate], size: CodeSize) {
-    if size != CodeSize::Bits64 {
-        return;
-    }
+    let long = size == CodeSize::Bits64;
     let mut wanted = true;
     let mut next = None;
     let mut series = None;
@@ -448,6 +453,7 @@ pub fn choose(insns: &mut [Insn], candidates: &[Candidate], size: CodeSize) {
         let mut based = false;
         let chosen = row(candidate.raw.mnemonic())
             .filter(|_| candidate.known && !insn.has(flag::ALONE))
+            .filter(|(_, flags)| long || *flags != FlagUse::Reads && in_registers(candidate))
             .and_then(|(select, flags)| {
                 let shape = Shape {
                     raw: &candidate.raw,
@@ -455,7 +461,7 @@ pub fn choose(insns: &mut [Insn], candidates: &[Candidate], size: CodeSize) {
                     insn,
                     quiet: !wanted,
                     jcc: next
-                        .filter(|next: &Instruction| next.is_jcc_short_or_near())
+                        .filter(|next: &Instruction| long && next.is_jcc_short_or_near())
                         .map(|next| next.mnemonic()),
                 };
                 based = shape.address() == Some(Place::Based);

@@ -11,6 +11,7 @@ mod ferr;
 mod frames;
 mod nmi;
 mod paragraphs;
+mod registers;
 mod reset;
 mod segments;
 mod series;
