@@ -23,6 +23,8 @@
 #define CR0_PG BIT(31)
 #define CR4_PAE BIT(5)
 #define CR4_VMXE BIT(13)
+#define CR4_PCIDE BIT(17)
+#define CR4_PKE BIT(22)
 #define EFER_LME BIT(8)
 #define EFER_LMA BIT(10)
 #define RFLAGS_FIXED BIT(1)

@@ -13,13 +13,18 @@
 #define CR0_PE 1
 #define CR0_PG 0x80000000
 #define CR4_OSFXSR 0x200
+#define CR4_PKE 0x400000
 #define RFLAGS_VM 17
 
 	.section .rodata
 	.globl sandbox_msrs
-/* STAR, LSTAR, FMASK; IA32_SYSENTER_CS, ESP, EIP; FS and GS base, KERNEL_GS_BASE. */
+/* STAR, LSTAR, FMASK; IA32_SYSENTER_CS, ESP, EIP; FS and GS base, KERNEL_GS_BASE; CSTAR, TSC_AUX, PAT, TSC_ADJUST, XSS;
+ * U_CET, S_CET, PL0_SSP to PL3_SSP, INTERRUPT_SSP_TABLE_ADDR; some of the MTRRs. */
 sandbox_msrs:
 	.long 0xc0000081, 0xc0000082, 0xc0000084, 0x174, 0x175, 0x176, 0xc0000100, 0xc0000101, 0xc0000102
+	.long 0xc0000083, 0xc0000103, 0x277, 0x3b, 0xda0
+	.long 0x6a0, 0x6a2, 0x6a4, 0x6a5, 0x6a6, 0x6a7, 0x6a8
+	.long 0x200, 0x201, 0x20e, 0x20f, 0x250, 0x259, 0x268, 0x26f, 0x2ff
 
 	.section .rodata.fault_tasks, "a"
 	.globl fault_tasks
@@ -79,10 +84,14 @@ run_case:
 	mov %rax, kernel_cr4
 	mov %rsp, kernel_stack
 	mov %cr4, %rax
-	or $CR4_OSFXSR, %rax
+	or $CR4_OSFXSR | CR4_PKE, %rax
 	mov %rax, %cr4
 	clts
 	fxrstor clean_fpu
+	mov IN_AT(IN_PKRU), %eax
+	xor %ecx, %ecx
+	xor %edx, %edx
+	wrpkru
 	mov $sandbox_msrs, %esi
 	mov $IN_AT(IN_MSRS), %edi
 	mov $SANDBOX_MSR_COUNT, %ebx
@@ -121,12 +130,12 @@ run_case:
 	mov IN_AT(IN_FS), %fs
 	mov IN_AT(IN_GS), %gs
 	mov $0xc0000100, %ecx
-	mov IN_AT(IN_MSRS + 6), %eax
-	mov IN_AT(IN_MSRS + 6) + 4, %edx
+	mov IN_AT(IN_MSRS + MSR_AT_FS_BASE), %eax
+	mov IN_AT(IN_MSRS + MSR_AT_FS_BASE) + 4, %edx
 	wrmsr
 	inc %ecx
-	mov IN_AT(IN_MSRS + 7), %eax
-	mov IN_AT(IN_MSRS + 7) + 4, %edx
+	mov IN_AT(IN_MSRS + MSR_AT_GS_BASE), %eax
+	mov IN_AT(IN_MSRS + MSR_AT_GS_BASE) + 4, %edx
 	wrmsr
 	.irp n, 0, 1, 2, 3
 	mov IN_AT(IN_DR + \n), %rax
@@ -224,6 +233,14 @@ back64:
 	add $8, %edi
 	dec %ebx
 	jnz 1b
+	mov kernel_cr4, %rax
+	or $CR4_PKE, %rax
+	mov %rax, %cr4
+	xor %ecx, %ecx
+	rdpkru
+	mov %rax, OUT_AT(OUT_PKRU)
+	mov kernel_cr4, %rax
+	mov %rax, %cr4
 	xor %eax, %eax
 	mov %rax, %cr8
 	mov %eax, %fs

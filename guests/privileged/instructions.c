@@ -10,6 +10,7 @@
 #define IRET 0xcf
 #define MOV_SS 0xd08e /* from AX */
 #define POP_SP 0x5c
+#define POP_SS 0x17
 #define LEAVE 0xc9
 
 #define ALL (BIT(MODES) - 1)
@@ -30,22 +31,15 @@ const struct family families[] = {
 	{"debug", build_debug, ALL},
 	{"stack", build_stack, ALL},
 	{"limits", build_limits, ALL},
+	{"msrs", build_msrs, ALL},
+	{"keys", build_keys, ALL},
+	{"invalidation", build_invalidation, ALL},
 };
 const unsigned family_count = ARRAY_SIZE(families);
-
-static void use(struct situation *s, enum register_number reg, u64 value)
-{
-	s->in[IN_REGS + reg] = value;
-}
 
 static u64 one_bit_changed(struct situation *s, u64 value)
 {
 	return value ^ 1ull << below(s, s->mode == LONG64 ? 64 : 32);
-}
-
-static bool is_paging(const struct situation *s)
-{
-	return (s->in[IN_CR0] & CR0_PG) != 0;
 }
 
 /* A value for CR0 or CR4 that faults, or under which the sandbox still works. */
@@ -251,65 +245,6 @@ void build_virtual(struct situation *s)
 	}
 }
 
-void build_paging(struct situation *s)
-{
-	static const u64 bits[] = {BIT(0), BIT(1), BIT(2), BIT(2), BIT(3), BIT(5), BIT(6), BIT(7), BIT(8), BIT(63),
-		BIT(63), BIT(51), BIT(40), BIT(52)};
-	bool wide = (s->in[IN_CR4] & CR4_PAE) != 0;
-	u64 entry = wide ? WINDOW_PT : WINDOW_PT32, bytes = wide ? 8 : 4;
-	unsigned count = 1 + below(s, 3);
-
-	if (!is_paging(s))
-		return build_selectors(s);
-	for (unsigned page = 0; page < WINDOW_PAGES; page++) {
-		u64 value = *(volatile u64 *)(entry + page * bytes);
-
-		for (unsigned n = below(s, 3); n; n--)
-			value ^= one_of(s, bits) & (wide ? ~0ull : 0xffffffff);
-		store(entry + page * bytes, (unsigned)bytes, value);
-	}
-	if (chance(s, 20)) { /* the level above */
-		u64 at = wide ? PD + 8 * (WINDOW >> 21) : PD32 + 4 * (WINDOW >> 22);
-		u64 value = *(volatile u64 *)at ^ (one_of(s, bits) & ~BIT(7) & (wide ? ~0ull : 0xffffffff));
-
-		store(at, (unsigned)bytes, value);
-	}
-	/* flat data for the level: the one that tasks use */
-	s->in[IN_RFLAGS] ^= chance(s, 50) ? RFLAGS_AC : 0;
-	if (s->mode != LONG64) {
-		descriptor_store(SEL_PLAIN / 8 + 3 * s->level + 1, 0x00cf93000000ffff | (u64)s->level << 45);
-		if (s->bits == 16)
-			emit(s, 0x67);
-	}
-	while (count--) {
-		u64 address = WINDOW + below(s, WINDOW_PAGES) * 0x1000 + (chance(s, 30) ? 0xffd + below(s, 4) : 0x10);
-		unsigned size = below(s, 3), how = below(s, 4);
-
-		if (how == 3 && s->mode == LONG64) {
-			/* JMP there: fetch */
-			use(s, RBX, address);
-			emit_bytes(s, 2, 0xe3ff);
-			return;
-		}
-		if (s->bits == 16) {
-			if (s->at > 0x11)
-				emit(s, 0x67);
-			if (size)
-				emit_operand_size(s, 2 * size);
-			emit(s, (how & 1 ? 0x88 : 0x8a) | (size ? 1 : 0));
-			emit(s, 5);
-			emit_bytes(s, 4, address);
-			continue;
-		}
-		if (size)
-			emit_operand_size(s, 2 * size);
-		if (how == 2) /* XADD: read and write */
-			emit(s, 0x0f);
-		emit(s, (how == 2 ? 0xc0 : how & 1 ? 0x88 : 0x8a) | (size ? 1 : 0));
-		emit_memory(s, RAX, address);
-	}
-}
-
 void build_alignment(struct situation *s)
 {
 	static const struct {
@@ -327,8 +262,8 @@ void build_alignment(struct situation *s)
 	s->in[IN_RFLAGS] |= RFLAGS_AC;
 	if (has_descriptors(s) && chance(s, 30))
 		s->in[IN_RSP] += below(s, 8);
-	for (unsigned at = 0; at < 0x100; at += 8)
-		store(DATA + at, 8, 0x0100010001000100);
+	for (unsigned at = 0; at < 0x100; at += 2)
+		store(DATA + at, 2, plain_selector(s->level, DS));
 	while (count--) {
 		unsigned which = below(s, ARRAY_SIZE(accesses));
 
@@ -399,6 +334,7 @@ void build_stack(struct situation *s)
 	static const u64 pointers[] = {0, 1, 2, 3, 4, 6, 8, 0x7fe, 0x800, 0xffc, 0xffe, 0xfff, 0x1000, 0x1002, 0x1004,
 		0xfffe, 0xffff, 0x10000};
 	unsigned count = 1 + below(s, 4);
+	bool confined = s->mode == REAL;
 
 	if (s->mode == LONG64) {
 		static const u64 edges[] = {0x7ffffffffffe, 0x800000000000, 0xffff800000000002, 0xfffffffffffffffc};
@@ -420,8 +356,10 @@ void build_stack(struct situation *s)
 		} else {
 			s->in[IN_RSP] = pointer;
 		}
-		if (chance(s, 30) && has_descriptors(s))
-			descriptor_store(slot, stack | BIT(42)); /* expands down */
+		if (chance(s, 30) && has_descriptors(s) && pointer <= STACK_PAGE + 4) {
+			descriptor_store(slot, stack | BIT(42)); /* expands down; further up are the tables */
+			confined = true;
+		}
 	}
 	for (unsigned at = 0; at < STACK_PAGE; at += 8)
 		store((has_descriptors(s) ? STACKS + s->level * STACK_PAGE : STACKS + 3 * STACK_PAGE) + at, 8,
@@ -429,8 +367,9 @@ void build_stack(struct situation *s)
 	while (count--) {
 		unsigned which = below(s, ARRAY_SIZE(instructions));
 
-		if (s->mode == REAL && (instructions[which].bytes == POP_SP || instructions[which].bytes == LEAVE))
-			continue; /* as above: any SP may come of them */
+		if (confined && (instructions[which].bytes == POP_SP || instructions[which].bytes == LEAVE ||
+					instructions[which].bytes == POP_SS))
+			continue; /* any SP may come of them, or a stack in the vectors */
 		emit_bytes(s, instructions[which].length, instructions[which].bytes);
 	}
 }

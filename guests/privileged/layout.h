@@ -79,8 +79,9 @@
 #define IN_GS 19
 #define IN_REGS 20 /* RAX to R15 in the encoding's order */
 #define IN_RSP 24
-#define IN_MSRS 36 /* in the order of SANDBOX_MSRS */
-#define IN_WORDS 45
+#define IN_PKRU 36
+#define IN_MSRS 37 /* in the order of sandbox_msrs */
+#define IN_WORDS (IN_MSRS + SANDBOX_MSR_COUNT)
 
 /* Quadwords of OUT: what the exception that ends the case found. */
 #define OUT_VECTOR 0
@@ -105,10 +106,14 @@
 #define OUT_REGS 19
 #define OUT_HANDLER_SS 35
 #define OUT_HANDLER_SP 36
-#define OUT_MSRS 37
-#define OUT_WORDS 46
+#define OUT_PKRU 37
+#define OUT_MSRS 38
+#define OUT_WORDS (OUT_MSRS + SANDBOX_MSR_COUNT)
 
-#define SANDBOX_MSR_COUNT 9
+#define SANDBOX_MSR_COUNT 30
+#define MSR_AT_FS_BASE 6
+#define MSR_AT_GS_BASE 7
+#define MSR_AT_PAT 11
 
 /* IN_MODE. */
 #define MODE_LONG 0

@@ -72,8 +72,11 @@ static void tell_details(const struct situation *s)
 {
 	static const char *const names[] = {"vector", "error", "rip", "cs", "rflags", "rsp", "ss", "cr0", "cr2", "cr3",
 		"cr4", "dr6", "dr7", "es", "ds", "fs", "gs", "ldtr", "tr", "rax", "rcx", "rdx", "rbx", "-", "rbp", "rsi",
-		"rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "handler-ss", "handler-sp", "star", "lstar",
-		"fmask", "sysenter-cs", "sysenter-esp", "sysenter-eip", "fs-base", "gs-base", "kernel-gs"};
+		"rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "handler-ss", "handler-sp", "pkru", "star",
+		"lstar", "fmask", "sysenter-cs", "sysenter-esp", "sysenter-eip", "fs-base", "gs-base", "kernel-gs", "cstar",
+		"tsc-aux", "pat", "tsc-adjust", "xss", "u-cet", "s-cet", "pl0-ssp", "pl1-ssp", "pl2-ssp", "pl3-ssp",
+		"interrupt-ssps", "physbase0", "physmask0", "physbase7", "physmask7", "fix64k-0", "fix16k-a0000",
+		"fix4k-c0000", "fix4k-f8000", "mtrr-default"};
 
 	put("  code");
 	for (u64 at = CODE + (s->in[IN_RIP] & 0xffff), end = at + 16; at < end; at++)
@@ -97,6 +100,26 @@ static void tell_details(const struct situation *s)
 			}
 }
 
+/* The tasks that take faults find nothing of the interrupted one on their stacks: what it was doing is in its TSS. */
+static void look_into_task(void)
+{
+	volatile u64 *out = (volatile u64 *)OUT;
+	u64 link = 0;
+
+	for (unsigned n = 0; n < FAULT_TASK_COUNT; n++)
+		link |= *(volatile u16 *)(FAULT_TASKS + 0x100ul * n);
+	u64 value = *(volatile u64 *)(GDT + (link & 0x1f8)), at = descriptor_base(value);
+	bool wide = (value & BIT(43)) != 0;
+
+	if (!link || at < TABLES || at >= TABLES + TABLES_BYTES)
+		return;
+	out[OUT_RIP] = wide ? *(volatile u32 *)(at + 0x20) : *(volatile u16 *)(at + 0xe);
+	out[OUT_RFLAGS] = wide ? *(volatile u32 *)(at + 0x24) : *(volatile u16 *)(at + 0x10);
+	out[OUT_RSP] = wide ? *(volatile u32 *)(at + 0x38) : *(volatile u16 *)(at + 0x1a);
+	out[OUT_CS] = wide ? *(volatile u16 *)(at + 0x4c) : *(volatile u16 *)(at + 0x24);
+	out[OUT_SS] = wide ? *(volatile u16 *)(at + 0x50) : *(volatile u16 *)(at + 0x26);
+}
+
 /* What CS:RIP of the exception leads to, as far as that is in the sandbox. */
 static u64 last_code(const struct situation *s)
 {
@@ -107,7 +130,7 @@ static u64 last_code(const struct situation *s)
 		u64 value = *(volatile u64 *)((selector & 4 ? LDT : GDT) + (selector & 0x1f8));
 		bool flat = in_long_mode(s) && value & BIT(53);
 
-		base = flat ? 0 : (value >> 16 & 0xffffff) | (value >> 56) << 24;
+		base = flat ? 0 : descriptor_base(value);
 	}
 	base += out[OUT_RIP];
 	return base < TABLES ? *(volatile u64 *)base : 0;
@@ -170,14 +193,17 @@ void main(void)
 		family->build(&s);
 		watchdog_start();
 		run_case();
+		sandbox_used(is_paging(&s));
 		if (((volatile u64 *)OUT)[OUT_VECTOR] == NMI_VECTOR) { /* where it was then is not told */
 			fill(OUT, OUT_WORDS * 8, 0);
 			store(OUT + 8 * OUT_VECTOR, 8, NMI_VECTOR);
-			sandbox_restore(false, false);
+			sandbox_restore(false);
 			fill(TABLES, TABLES_BYTES, 0);
 		}
+		look_into_task();
 		if (!in_long_mode(&s)) /* what a null selector leaves there is not told */
-			((volatile u64 *)OUT)[OUT_MSRS + 6] = ((volatile u64 *)OUT)[OUT_MSRS + 7] = 0;
+			for (unsigned n = MSR_AT_FS_BASE; n <= MSR_AT_GS_BASE; n++)
+				((volatile u64 *)OUT)[OUT_MSRS + n] = 0;
 		tell(&s, number, family->name);
 		if (details)
 			tell_details(&s);

@@ -8,12 +8,13 @@
 #define LOW_MEMORY_END 0x100000
 #define CR4_OSFXSR BIT(9)
 #define LINE 64ul
-#define LOWEST 0x2000 /* where a null segment leads to */
 #define MEMORY_END 0x2000000 /* what is beyond, no case comes to */
 
 #define PTE_P BIT(0)
 #define PTE_W BIT(1)
 #define PTE_U BIT(2)
+#define PTE_D BIT(6)
+#define USED_BYTES 64 /* of tables with few entries */
 
 extern const char low_start[], low_end[], image_bss_end[];
 
@@ -36,6 +37,7 @@ static void terminate(u64 address, u64 bytes)
 }
 
 static u64 vectors[VECTORS_BYTES / 8], paging[2][PAGING_BYTES / 8];
+u64 sandbox_changed;
 
 /* The 440FX's registers: PAM0 to PAM6 for 0xc0000 to 0xfffff, SMRAM for 0xa0000 to 0xbffff. A machine that has memory
  * there anyway need not know them. */
@@ -92,11 +94,33 @@ void sandbox_open(void)
 	terminate(image_end, MEMORY_END - image_end);
 }
 
-void sandbox_restore(bool user, bool low)
+void sandbox_used(bool paging)
+{
+	if (!paging) {
+		sandbox_changed = ~0ull;
+		return;
+	}
+	for (u64 page = 0; page < TABLES / PAGE; page++)
+		if ((*(volatile u64 *)(PT + 8 * page) | *(volatile u32 *)(PT32 + 4 * page)) & PTE_D)
+			sandbox_changed |= BIT(page);
+	/* through the window, wherever a page of it led at the time */
+	for (u64 page = 0; page < WINDOW_PAGES; page++)
+		if ((*(volatile u64 *)(WINDOW_PT + 8 * page) | *(volatile u32 *)(WINDOW_PT32 + 4 * page)) & PTE_D)
+			sandbox_changed |= WINDOW_CHANGED;
+}
+
+void sandbox_restore(bool user)
 {
 	copy(VECTORS, vectors, VECTORS_BYTES);
-	terminate(LOW_MEMORY, (low ? CODE : LOWEST) - LOW_MEMORY);
-	terminate(CODE, TABLES - CODE);
-	copy(PAGING, paging[user], PAGING_BYTES);
+	for (u64 page = 0; page < TABLES / PAGE; page++) {
+		u64 from = page ? page * PAGE : LOW_MEMORY;
+
+		if (sandbox_changed >> page & 1)
+			terminate(from, (page + 1) * PAGE - from);
+	}
+	sandbox_changed = 0;
+	for (u64 table = 0; table < PAGING_BYTES; table += PAGE)
+		copy(PAGING + table, (const char *)paging[user] + table,
+			PAGING + table == PT || PAGING + table == PT32 ? PAGE : USED_BYTES);
 	copy(LOW_CODE, low_start, (u64)(low_end - low_start));
 }

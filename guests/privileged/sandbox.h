@@ -5,17 +5,28 @@
 #include "layout.h"
 #include "types.h"
 
+#define PAGE 0x1000ul
+
 /* What lies where a case put nothing: INT3, which ends a case that comes there. */
 #define TERMINATORS 0xcccccccccccccccc
 
 /* Once: makes memory of what a chipset has for video and firmware below 1 MB, and what cases are given. */
 void sandbox_open(void);
-/* Before each case: takes back what one can have changed; of what is below CODE all for a mode that comes there, `low`.
- * A program has some of the pages where `user`. */
-void sandbox_restore(bool user, bool low);
+/* Before each case: takes back what the one before changed. A program has some of the pages where `user`. */
+void sandbox_restore(bool user);
+/* After a case: whether what it wrote to has been marked so by paging. */
+void sandbox_used(bool paging);
+
+/* The pages below TABLES that are not as they were at first, a bit each. */
+extern u64 sandbox_changed;
+/* Those that the window leads to. */
+#define WINDOW_CHANGED ((BIT(WINDOW_PAGES) - 1) << DATA / PAGE)
+_Static_assert(TABLES == 64 * PAGE, "one bit a page");
 
 static inline void store(u64 address, unsigned bytes, u64 value)
 {
+	if (address < TABLES)
+		sandbox_changed |= BIT(address / PAGE) | BIT((address + bytes - 1) / PAGE & 63);
 	switch (bytes) {
 	case 1:
 		*(volatile u8 *)address = (u8)value;

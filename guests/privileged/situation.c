@@ -15,6 +15,8 @@
 #define GATE_TASK 0x5
 #define TSS32 0x9
 #define LDT_TYPE 0x2
+#define USED_OF_STACK 0x100 /* by a handler */
+#define PAT_AFTER_RESET 0x0007040600070406
 
 extern const u32 handlers32[], handlers64[];
 extern const u32 fault_tasks[FAULT_TASK_COUNT];
@@ -50,10 +52,25 @@ bool has_descriptors(const struct situation *s)
 	return s->mode < VIRTUAL8086;
 }
 
+bool is_paging(const struct situation *s)
+{
+	return (s->in[IN_CR0] & CR0_PG) != 0;
+}
+
+void use(struct situation *s, enum register_number reg, u64 value)
+{
+	s->in[IN_REGS + reg] = value;
+}
+
 static u64 descriptor(u64 base, u64 limit, unsigned rights, u64 attributes)
 {
 	return (limit & 0xffff) | (base & 0xffffff) << 16 | (u64)rights << 40 | (limit >> 16 & 0xf) << 48 |
 		attributes | (base >> 24 & 0xff) << 56;
+}
+
+u64 descriptor_base(u64 value)
+{
+	return (value >> 16 & 0xffffff) | (value >> 56) << 24;
 }
 
 void descriptor_store(unsigned slot, u64 value)
@@ -279,7 +296,6 @@ static void make_descriptors(struct situation *s)
 {
 	bool long_mode = in_long_mode(s);
 
-	fill(GDT, GDT_SLOTS * 8, 0);
 	descriptor_store(SEL_CODE32 / 8, 0x00cf9b000000ffff);
 	descriptor_store(SEL_DATA / 8, 0x00cf93000000ffff);
 	descriptor_store(SEL_CODE64 / 8, 0x00af9b000000ffff);
@@ -355,7 +371,9 @@ void situation_fill(struct situation *s, u64 modes)
 
 	fill(IN, IN_WORDS * 8, 0);
 	fill(OUT, OUT_WORDS * 8, 0);
-	sandbox_restore(s->level == 3 || chance(s, 10), !has_descriptors(s));
+	fill(TABLES, IDT - TABLES, 0);
+	fill(HANDLER_STACK - USED_OF_STACK, USED_OF_STACK, 0);
+	sandbox_restore(s->level == 3 || chance(s, 10));
 	make_descriptors(s);
 	make_interrupt_table(s);
 	make_task_state(s);
@@ -396,6 +414,7 @@ void situation_fill(struct situation *s, u64 modes)
 	s->in[IN_CR4] = cr4;
 	s->in[IN_DR6] = 0xffff0ff0;
 	s->in[IN_DR7] = 0x400;
+	s->in[IN_MSRS + MSR_AT_PAT] = PAT_AFTER_RESET;
 	for (unsigned n = 0; n < 16; n++)
 		s->in[IN_REGS + n] = random64(s) & (s->mode < COMPATIBILITY32 ? ~0ull : 0xffffffff);
 	s->in[IN_RIP] = code_address(s, s->at);
@@ -455,6 +474,20 @@ void emit_memory(struct situation *s, unsigned reg, u64 address)
 	emit(s, reg << 3 | (s->bits == 64 ? 4 : 5));
 	if (s->bits == 64)
 		emit(s, 0x25);
+	emit_bytes(s, 4, address);
+}
+
+void emit_wide_address(struct situation *s)
+{
+	if (s->bits == 16)
+		emit(s, 0x67);
+}
+
+void emit_wide_memory(struct situation *s, unsigned reg, u64 address)
+{
+	if (s->bits != 16)
+		return emit_memory(s, reg, address);
+	emit(s, reg << 3 | 5);
 	emit_bytes(s, 4, address);
 }
 

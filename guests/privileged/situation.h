@@ -41,9 +41,12 @@ void situation_begin(struct situation *s, u64 seed, u64 number);
 void situation_fill(struct situation *s, u64 modes);
 bool in_long_mode(const struct situation *s);
 bool has_descriptors(const struct situation *s);
+bool is_paging(const struct situation *s);
+void use(struct situation *s, enum register_number reg, u64 value); /* as the case finds it */
 
 /* What the sandbox holds. */
 u64 random_descriptor(struct situation *s);
+u64 descriptor_base(u64 descriptor);
 u16 random_selector(struct situation *s);
 u16 plain_selector(unsigned level, enum segment_number segment);
 u64 code_address(const struct situation *s, unsigned offset); /* as RIP has it */
@@ -62,6 +65,9 @@ void emit_bytes(struct situation *s, unsigned count, u64 bytes); /* the lowest f
 void emit_operand_size(struct situation *s, unsigned bytes);
 void emit_segment(struct situation *s, enum segment_number segment);
 void emit_memory(struct situation *s, unsigned reg, u64 address); /* ModRM and displacement */
+/* The same with 32-bit addresses in 16-bit code, too, and the prefix that this takes. */
+void emit_wide_memory(struct situation *s, unsigned reg, u64 address);
+void emit_wide_address(struct situation *s);
 void emit_far_pointer(struct situation *s, unsigned bytes, u64 offset, u16 selector, u64 at);
 unsigned operand_size(struct situation *s);
 
@@ -88,5 +94,8 @@ void build_alignment(struct situation *s);
 void build_debug(struct situation *s);
 void build_stack(struct situation *s);
 void build_limits(struct situation *s);
+void build_msrs(struct situation *s);
+void build_keys(struct situation *s);
+void build_invalidation(struct situation *s);
 
 #endif

@@ -14,11 +14,17 @@ DEBUG, DOUBLE_FAULT, INVALID_TSS, STACK_FAULT, GENERAL_PROTECTION, PAGE_FAULT, A
     14,
     17,
 )
-RESUME, ZERO, VIRTUAL = 1 << 16, 1 << 6, 0x180000
+RESUME, ZERO, IOPL, VIRTUAL = 1 << 16, 1 << 6, 3 << 12, 0x180000
 CONDITIONS, SINGLE_STEP, ACCESS_DETECTED = 0xF, 1 << 14, 1 << 13
 VME, SMAP = 1 << 0, 1 << 21
 IP_LIMIT = 0xFFFF
 INTERRUPTS = b"\xcc\xcd\xce\xf1\x0f"
+# Where the segment of a case's code begins.
+CODE = 0x10000
+# What a far CALL pushes, at most, in bytes.
+FRAME = 16
+# Of a page fault's error code: CPL 3 did it.
+BY_PROGRAM = 4
 LONG_MODES = ("long64", "compat32", "compat16")
 
 
@@ -45,6 +51,12 @@ class Outcome:
     registers: int
     memory: int
 
+    @property
+    def at_fetch(self) -> bool:
+        """A page fault that comes of fetching where it was."""
+        bases = (0, CODE, self.ip[0] << 4)
+        return self.vector == PAGE_FAULT and self.cr2 - self.ip[1] in bases
+
     def differs_in(self, other: Outcome) -> set[str]:
         return {name for name, value in vars(self).items() if value != getattr(other, name)}
 
@@ -69,6 +81,10 @@ def _is_near_call(opcode: bytes) -> bool:
 
 def _is_far_call(opcode: bytes) -> bool:
     return opcode[:1] == b"\x9a" or _is_group5(opcode, 3)
+
+
+def _is_store_of_table(opcode: bytes) -> bool:
+    return opcode[:2] == b"\x0f\x01" and len(opcode) > 2 and opcode[2] >> 3 & 7 in (0, 1)
 
 
 def _reads_parts(opcode: bytes) -> bool:
@@ -101,6 +117,17 @@ def _refused(ours: Outcome, theirs: Outcome, differing: set[str]) -> bool:
 def _same_but_for_flags(ours: Outcome, differing: set[str]) -> bool:
     """Of a debug exception; the flags are in the memory that it pushes to, as well."""
     return differing <= {"flags", "dr6", "memory"} and ours.vector == DEBUG
+
+
+def _pushed_elsewhere(ours: Outcome, theirs: Outcome, differing: set[str]) -> bool:
+    """By the rules of the mode that a far CALL goes to: with or without SS's base and limit."""
+    if ours.mode != "long64" and differing <= {"memory"}:
+        return True
+    if theirs.last != theirs.code:
+        return False
+    if ours.mode == "long64":
+        return (theirs.vector, theirs.error) == (STACK_FAULT, 0)
+    return theirs.vector == PAGE_FAULT and 0 < theirs.stack[1] - theirs.cr2 <= FRAME
 
 
 TABLE = (
@@ -175,6 +202,9 @@ TABLE = (
             and ours.family == "returns"
             and ours.code[:1] != b"\x48"
             and _opcode(ours.code, ours.mode)[:1] == b"\xcf"
+            # theirs stayed where it was, with its stack
+            and theirs.ip[0] & 3 == theirs.level
+            and (differing <= {"stack", "registers", "memory"} or ours.last == ours.code)
         ),
     ),
     Decision(
@@ -194,7 +224,9 @@ TABLE = (
         "vol. 2, IRET",
         lambda ours, theirs, differing: (
             ours.mode == "v86"
-            and (ours.vector, ours.error) == (theirs.vector, theirs.error) == (GENERAL_PROTECTION, 0)
+            and (ours.vector, ours.error) == (GENERAL_PROTECTION, 0)
+            # there, or before anything is done there
+            and theirs.vector in (GENERAL_PROTECTION, DEBUG)
             and _opcode(ours.last, ours.mode)[:1] == b"\xcf"
             and ours.ip[1] <= IP_LIMIT < theirs.ip[1]
         ),
@@ -233,7 +265,7 @@ TABLE = (
         "vol. 3, 6.9",
         lambda ours, theirs, differing: (
             differing <= {"vector", "error", "cr2", "dr6", "flags", "registers", "memory"}
-            and (ours.vector == DEBUG or (ours.vector == PAGE_FAULT and ours.cr2 == ours.ip[1]))
+            and (ours.vector == DEBUG or ours.at_fetch)
             and (theirs.vector, theirs.error) == (GENERAL_PROTECTION, 0)
             and ours.flags & VIRTUAL == VIRTUAL
         ),
@@ -255,14 +287,73 @@ TABLE = (
             differing <= {"flags", "registers", "memory"}
             and ours.mode in LONG_MODES
             and ours.flags ^ theirs.flags == ZERO
-            and (b"\x0f\x02" in ours.code or b"\x0f\x03" in ours.code or ours.family == "alignment")
+            and (b"\x0f\x02" in ours.code or b"\x0f\x03" in ours.code)
+        ),
+    ),
+    Decision(
+        "SGDT and SIDT that fault have not stored a part",
+        "vol. 3, 6.5",
+        lambda ours, theirs, differing: (
+            differing <= {"memory"}
+            and ours.vector in (PAGE_FAULT, ALIGNMENT, GENERAL_PROTECTION, STACK_FAULT)
+            and _is_store_of_table(_opcode(ours.last, ours.mode))
+        ),
+    ),
+    Decision(
+        "POPF in virtual-8086 mode asks for IOPL before it reads the stack",
+        "vol. 2, POPF",
+        lambda ours, theirs, differing: (
+            differing <= {"vector", "error", "cr2", "registers"}
+            and ours.mode == "v86"
+            and (ours.vector, ours.error) == (GENERAL_PROTECTION, 0)
+            and theirs.vector in (STACK_FAULT, PAGE_FAULT, ALIGNMENT)
+            and _opcode(ours.last, ours.mode)[:1] == b"\x9d"
+            and ours.flags & IOPL != IOPL
+        ),
+    ),
+    Decision(
+        "a far jump of 64 bits holds all of its offset against the limit of the compatibility-mode segment",
+        "vol. 2, JMP",
+        lambda ours, theirs, differing: (
+            ours.mode == "long64"
+            and ours.family == "far"
+            and (ours.vector, ours.error) == (GENERAL_PROTECTION, 0)
+            and ours.ip[1] < theirs.ip[1]
+            and b"\x48\xff" in ours.last[:3]
+            and _is_group5(_opcode(ours.last, ours.mode), 5)
+        ),
+    ),
+    Decision(
+        "a far CALL to a conforming segment pushes as the program that it stays",
+        "vol. 3, 5.8.1.2",
+        lambda ours, theirs, differing: (
+            ours.level == 3
+            and ours.family == "far"
+            and _is_far_call(_opcode(ours.code, ours.mode))
+            and (
+                (theirs.vector == PAGE_FAULT and not theirs.error & BY_PROGRAM and theirs.last == theirs.code)
+                or (ours.vector == PAGE_FAULT and ours.error & BY_PROGRAM and ours.last == ours.code)
+            )
+        ),
+    ),
+    Decision(
+        "a stack pointer that is not canonical comes before one that is not aligned",
+        "vol. 3, table 6-2",
+        lambda ours, theirs, differing: (
+            differing <= {"vector", "registers"}
+            and ours.mode == "long64"
+            and (ours.vector, ours.error, theirs.vector) == (STACK_FAULT, 0, ALIGNMENT)
+            and ours.stack[1] % 8 != 0
         ),
     ),
     Decision(
         "a far CALL between 64-bit and compatibility mode pushes on the stack of the mode it is in",
         "vol. 2, CALL",
         lambda ours, theirs, differing: (
-            ours.mode in LONG_MODES and ours.family == "far" and _is_far_call(_opcode(ours.code, ours.mode))
+            ours.mode in LONG_MODES
+            and ours.family == "far"
+            and _is_far_call(_opcode(ours.code, ours.mode))
+            and _pushed_elsewhere(ours, theirs, differing)
         ),
     ),
 )

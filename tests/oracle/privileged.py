@@ -16,8 +16,13 @@ code segments, call, interrupt, trap and task gates, in 16-, 32- and 64-bit code
 formats; SYSCALL, SYSRET, SYSENTER, SYSEXIT, SWAPGS; MOV of control and debug registers, LMSW, SMSW, CLTS;
 LGDT, LIDT, LLDT, LTR and their stores, LAR, LSL, VERR, VERW, ARPL; PUSHF, POPF, CLI, STI, IN and OUT by
 CPL, IOPL, VIF and I/O bitmap; STAC, CLAC, XGETBV, XSETBV, WBINVD, FS and GS bases; rights of pages,
-alignment, breakpoints, stack and code limits. Not: RDMSR and WRMSR of other MSRs than those of the fast
-calls, INVPCID, RDPKRU and WRPKRU, CET.
+alignment, breakpoints, stack and code limits; RDMSR and WRMSR of EFER, PAT, APIC_BASE, TSC_ADJUST, TSC_AUX,
+XSS, MTRRs and those of the fast calls, of bases and of control-flow enforcement, with good values, reserved
+bits and addresses that are not canonical, and of what is not there; RDPKRU and WRPKRU, and what a program may
+do by protection keys; INVLPG and INVPCID, and pages whose entries change. Not: protection keys where a
+supervisor accesses a program's pages, or a program the supervisor's, which Bochs holds against PKRU by who
+accesses (kvm-unit-tests' access_test has them); upper halves of MSRs of 32 bits, and of INVPCID's type, which
+Bochs drops; control-flow enforcement in force; MSRs that count, and those of VMX but that they are constant.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def test_every_mode_and_family_is_there() -> None:
     assert {outcome.mode for outcome in seen} == {
         *("long64", "compat32", "compat16", "prot32", "prot16", "v86", "real")
     }
-    assert len({outcome.family for outcome in seen}) == 14
+    assert len({outcome.family for outcome in seen}) == 17
     # Not only faults at once: what is tried comes to an end of its own, too.
     assert sum(outcome.vector == 3 for outcome in seen) > len(seen) // 4
 

@@ -6,7 +6,8 @@ use super::descriptor::{is_null, system, Descriptor, Gate};
 use super::exception::{vector, Event, EventKind, Fault};
 use super::segment::{Segment, CS, DS, ES, FS, GS, SS, TR};
 use super::stack::Stack;
-use super::{flags, shadow_stack, task, Activity, Cpu, Done, Shadow, Stop, RSP};
+use super::task::{self, Departure};
+use super::{flags, shadow_stack, Activity, Cpu, Done, Shadow, Stop, RSP};
 use crate::platform::Bus;
 use crate::vmx::intercept::{self, TaskSwitch};
 
@@ -188,7 +189,7 @@ fn through_table(cpu: &mut Cpu, bus: &mut Bus, event: &Event) -> Done {
     if gate.kind == system::TASK_GATE {
         return to_task(cpu, bus, event, gate.selector);
     }
-    let code = handler(cpu, bus, &gate)?;
+    let mut code = handler(cpu, bus, &gate)?;
     let rights = code.rights();
     let to = if rights.is_conforming() {
         cpu.cpl
@@ -200,9 +201,9 @@ fn through_table(cpu: &mut Cpu, bus: &mut Bus, event: &Event) -> Done {
     }
     let segment = code.segment();
     if cpu.long_mode() {
-        frame_64(cpu, bus, event, &gate, to)?;
+        frame_64(cpu, bus, event, &gate, &mut code, to)?;
     } else {
-        frame(cpu, bus, event, &gate, to)?;
+        frame(cpu, bus, event, &gate, &mut code, to)?;
     }
     let mut cleared = flags::TF | flags::NT | flags::RF | flags::VM;
     if gate.kind & 1 == 0 {
@@ -225,18 +226,16 @@ fn through_table(cpu: &mut Cpu, bus: &mut Bus, event: &Event) -> Done {
 /// Through a task gate: a switch to the handler's task, and the error code on its stack.
 fn to_task(cpu: &mut Cpu, bus: &mut Bus, event: &Event, selector: u16) -> Done {
     let descriptor = task::find(cpu, bus, selector)?;
-    let wide = descriptor.rights().kind() & 8 != 0;
-    let next = return_ip(cpu, event);
-    let begun = task::switch(cpu, bus, TaskSwitch::Gate, descriptor, next, event.length)?;
-    if let Some(stop) = begun {
-        return Err(stop);
+    let departure = Departure {
+        source: TaskSwitch::Gate,
+        next_ip: return_ip(cpu, event),
+        length: event.length,
+        error_code: event.error_code,
+    };
+    match task::switch(cpu, bus, departure, descriptor)? {
+        Some(stop) => Err(stop),
+        None => Ok(()),
     }
-    if let Some(code) = event.error_code {
-        let mut stack = Stack::current(cpu);
-        stack.push(cpu, bus, if wide { 4 } else { 2 }, code as u64)?;
-        stack.commit(cpu);
-    }
-    Ok(())
 }
 
 /// RIP to return to: after the instruction, for those that cause their event on purpose.
@@ -308,7 +307,7 @@ fn through_program_vectors(cpu: &mut Cpu, bus: &mut Bus, event: &Event) -> Done 
     stack.commit(cpu);
     cpu.seg[CS] = cpu.paragraph(CS, (pointer >> 16) as u16);
     cpu.rip = (pointer & 0xffff) as u64;
-    cpu.flags.rest &= !(flags::TF | flags::NT | hidden);
+    cpu.flags.rest &= !(flags::TF | hidden);
     cpu.update_mode();
     Ok(())
 }
@@ -350,7 +349,7 @@ fn handler(cpu: &mut Cpu, bus: &mut Bus, gate: &Gate) -> Result<Descriptor, Stop
     if is_null(gate.selector) {
         return Err(cpu.general_protection(0));
     }
-    let mut code = cpu.descriptor(bus, gate.selector, vector::GENERAL_PROTECTION)?;
+    let code = cpu.descriptor(bus, gate.selector, vector::GENERAL_PROTECTION)?;
     let rights = code.rights();
     let wrong_size = cpu.long_mode() && (!rights.long() || rights.big());
     if !rights.is_code() || rights.dpl() > cpu.cpl || wrong_size {
@@ -360,12 +359,12 @@ fn handler(cpu: &mut Cpu, bus: &mut Bus, gate: &Gate) -> Result<Descriptor, Stop
         return Err(cpu.segment_not_present(code.error_code()));
     }
     cpu.check_target(&code.segment(), gate.offset)?;
-    cpu.mark_accessed(bus, &mut code)?;
     Ok(code)
 }
 
-/// Pushes the frame of IA-32e mode (SDM vol. 3, 6.14) and loads SS:RSP.
-fn frame_64(cpu: &mut Cpu, bus: &mut Bus, event: &Event, gate: &Gate, to: u8) -> Done {
+/// Pushes the frame of IA-32e mode (SDM vol. 3, 6.14), marks the handler's code segment accessed, now that nothing of
+/// the stack can fault any more, and loads SS:RSP.
+fn frame_64(cpu: &mut Cpu, bus: &mut Bus, event: &Event, gate: &Gate, code: &mut Descriptor, to: u8) -> Done {
     let inner = to < cpu.cpl;
     let pointer = if gate.ist != 0 {
         cpu.task_stack_64(bus, 3 + gate.ist)?
@@ -390,9 +389,10 @@ fn frame_64(cpu: &mut Cpu, bus: &mut Bus, event: &Event, gate: &Gate, to: u8) ->
     for value in frame {
         stack.push(cpu, bus, 8, value)?;
     }
-    if let Some(code) = event.error_code {
-        stack.push(cpu, bus, 8, code as u64)?;
+    if let Some(error) = event.error_code {
+        stack.push(cpu, bus, 8, error as u64)?;
     }
+    cpu.mark_accessed(bus, code)?;
     cpu.shadow_enter(
         bus,
         &shadow_stack::Entry {
@@ -406,8 +406,8 @@ fn frame_64(cpu: &mut Cpu, bus: &mut Bus, event: &Event, gate: &Gate, to: u8) ->
     Ok(())
 }
 
-/// Pushes the frame of a 16- or 32-bit gate (SDM vol. 3, 6.12.1) and loads SS:ESP.
-fn frame(cpu: &mut Cpu, bus: &mut Bus, event: &Event, gate: &Gate, to: u8) -> Done {
+/// The same with the frame of a 16- or 32-bit gate (SDM vol. 3, 6.12.1).
+fn frame(cpu: &mut Cpu, bus: &mut Bus, event: &Event, gate: &Gate, code: &mut Descriptor, to: u8) -> Done {
     let bytes = if gate.is_16bit() { 2 } else { 4 };
     let flags = cpu.flags.get();
     let mut stack = if to < cpu.cpl {
@@ -428,9 +428,10 @@ fn frame(cpu: &mut Cpu, bus: &mut Bus, event: &Event, gate: &Gate, to: u8) -> Do
     stack.push(cpu, bus, bytes, flags)?;
     stack.push(cpu, bus, bytes, cpu.seg[CS].selector as u64)?;
     stack.push(cpu, bus, bytes, return_ip(cpu, event))?;
-    if let Some(code) = event.error_code {
-        stack.push(cpu, bus, bytes, code as u64)?;
+    if let Some(error) = event.error_code {
+        stack.push(cpu, bus, bytes, error as u64)?;
     }
+    cpu.mark_accessed(bus, code)?;
     cpu.shadow_enter(
         bus,
         &shadow_stack::Entry {

@@ -5,6 +5,7 @@ use super::debug_registers::DR6_TASK_SWITCH;
 use super::descriptor::{error_code, is_null, rpl, system, Descriptor};
 use super::exception::vector;
 use super::segment::{Segment, CS, DS, ES, FS, GS, LDTR, SS, TR};
+use super::stack::Stack;
 use super::{bits, flags, Cpu, Done, Stop};
 use crate::platform::Bus;
 use crate::vmx::intercept::{self, TaskSwitch};
@@ -108,40 +109,55 @@ fn tss(cpu: &mut Cpu, bus: &mut Bus, selector: u16, busy: bool, bad: u8) -> Resu
     Ok(descriptor)
 }
 
+/// How the current task is left.
+pub struct Departure {
+    pub source: TaskSwitch,
+    /// Where it goes on later.
+    pub next_ip: u64,
+    /// Of the instruction that leaves it, in bytes; 0 where none does.
+    pub length: u8,
+    /// What an exception pushes to the new task's stack.
+    pub error_code: Option<u32>,
+}
+
 /// IRET with NT set: back to the task that the current TSS links to.
 pub fn back(cpu: &mut Cpu, bus: &mut Bus, next_ip: u64, length: u8) -> Result<Option<Stop>, Stop> {
     let link: u16 = cpu.read_table(bus, cpu.seg[TR].base, 0)?;
     let descriptor = tss(cpu, bus, link, true, vector::INVALID_TSS)?;
-    switch(cpu, bus, TaskSwitch::Iret, descriptor, next_ip, length)
+    let departure = Departure {
+        source: TaskSwitch::Iret,
+        next_ip,
+        length,
+        error_code: None,
+    };
+    switch(cpu, bus, departure, descriptor)
 }
 
-/// Switches to the task of `descriptor`. `next_ip` is where the current task goes on later. `Ok(Some(_))`: the switch
-/// is done, and the new task begins with that fault.
+/// Switches to the task of `descriptor`. `Ok(Some(_))`: the switch is done, and the new task begins with that fault.
 pub fn switch(
     cpu: &mut Cpu,
     bus: &mut Bus,
-    source: TaskSwitch,
+    departure: Departure,
     mut descriptor: Descriptor,
-    next_ip: u64,
-    length: u8,
 ) -> Result<Option<Stop>, Stop> {
+    let source = departure.source;
     let target = descriptor.segment();
     let new = layout(target.rights.kind());
     if target.limit < new.smallest_limit {
         return Err(cpu.invalid_tss(descriptor.error_code()));
     }
     cpu.check_task_shadow(source, new.width == 4, target.limit, descriptor.selector)?;
-    intercept::task_switch(cpu, source, descriptor.selector, length)?;
+    intercept::task_switch(cpu, source, descriptor.selector, departure.length)?;
 
     // What faults in it does so before the current task is saved; what it holds is read after that, as the two may be
     // one.
     let level = read(cpu, bus, new, &target)?.level();
-    let shadow = cpu.task_shadow(bus, source, level, next_ip)?;
+    let shadow = cpu.task_shadow(bus, source, level, departure.next_ip)?;
     let mut old_flags = cpu.flags.get();
     if source == TaskSwitch::Iret {
         old_flags &= !flags::NT;
     }
-    save(cpu, bus, next_ip, old_flags)?;
+    save(cpu, bus, departure.next_ip, old_flags)?;
     let mut image = read(cpu, bus, new, &target)?;
     let nested = matches!(source, TaskSwitch::Call | TaskSwitch::Gate);
     if nested {
@@ -160,12 +176,13 @@ pub fn switch(
     cpu.seg[TR] = descriptor.segment();
     cpu.cr0 |= bits::CR0_TS;
     cpu.dr7 &= !DR7_LOCAL;
-    let loaded = load(cpu, bus, &image);
-    let entered = loaded.and_then(|()| cpu.enter_task_shadow(bus, source, shadow, image.ssp));
-    if image.trap && entered.is_ok() {
+    let begun = load(cpu, bus, &image)
+        .and_then(|()| cpu.enter_task_shadow(bus, source, shadow, image.ssp))
+        .and_then(|()| begin(cpu, bus, &image, departure.error_code));
+    if image.trap && begun.is_ok() {
         cpu.pending_debug |= DR6_TASK_SWITCH;
     }
-    Ok(entered.err())
+    Ok(begun.err())
 }
 
 fn read(cpu: &mut Cpu, bus: &mut Bus, layout: &Layout, tss: &Segment) -> Result<Image, Stop> {
@@ -187,7 +204,7 @@ fn read(cpu: &mut Cpu, bus: &mut Bus, layout: &Layout, tss: &Segment) -> Result<
         trap: wide && entry(cpu, TRAP_AT)? & 1 != 0,
         ssp: 0,
     };
-    // The SDM does not say what a TSS of 16 bits leaves above them; elsewhere it is ones.
+    // A TSS of 16 bits changes the upper halves and does not say to what (SDM vol. 3, 7.6): to ones.
     let above = if wide { 0 } else { 0xffff_0000 };
     for (register, n) in image.registers.iter_mut().zip(0..) {
         *register = entry(cpu, layout.registers + n * layout.width)? | above;
@@ -242,6 +259,21 @@ fn load(cpu: &mut Cpu, bus: &mut Bus, image: &Image) -> Done {
     done
 }
 
+/// The error code comes before the look at the instruction pointer: SDM vol. 2, INT n, TASK-GATE.
+fn begin(cpu: &mut Cpu, bus: &mut Bus, image: &Image, error_code: Option<u32>) -> Done {
+    if let Some(code) = error_code {
+        let wide = cpu.seg[TR].rights.kind() & 8 != 0;
+        let mut stack = Stack::current(cpu);
+        stack.push(cpu, bus, if wide { 4 } else { 2 }, code as u64)?;
+        stack.commit(cpu);
+    }
+    if image.flags & flags::VM != 0 {
+        return Ok(());
+    }
+    let code = cpu.seg[CS];
+    cpu.check_target(&code, image.ip)
+}
+
 fn load_segments(cpu: &mut Cpu, bus: &mut Bus, image: &Image, virtual_8086: bool) -> Done {
     if let Some(cr3) = image.cr3 {
         cpu.write_cr3(bus, cr3)?;
@@ -267,7 +299,7 @@ fn load_segments(cpu: &mut Cpu, bus: &mut Bus, image: &Image, virtual_8086: bool
     for (index, selector) in [(ES, extra), (DS, data), (FS, fs), (GS, gs)] {
         cpu.seg[index] = cpu.data_segment(bus, selector, vector::INVALID_TSS)?;
     }
-    cpu.check_target(&code, image.ip)
+    Ok(())
 }
 
 /// CS of the new task, which runs at its RPL.

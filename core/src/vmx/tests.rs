@@ -6,6 +6,7 @@ mod controls_document;
 mod ept;
 mod every_reason;
 mod guest_paging;
+mod injection;
 mod nmi;
 mod real_address_mode;
 mod sub_pages;

@@ -13,7 +13,8 @@ use crate::cpu::int::Int;
 use crate::cpu::segment::{Segment, CS, DS, ES, FS, GS, SS};
 use crate::cpu::shadow_stack::{self, Leave};
 use crate::cpu::stack::Stack;
-use crate::cpu::{task, Cpu, Done, Stop, RSP};
+use crate::cpu::task::{self, Departure};
+use crate::cpu::{Cpu, Done, Stop, RSP};
 use crate::platform::Bus;
 use crate::vmx::intercept::{self, TaskSwitch};
 
@@ -166,8 +167,13 @@ fn to_task(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, kind: Kind, selector: u16)
         TaskSwitch::Call
     };
     let descriptor = task::find(cpu, bus, selector)?;
-    let next = cpu.next_ip(insn);
-    let begun = task::switch(cpu, bus, source, descriptor, next, insn.length)?;
+    let departure = Departure {
+        source,
+        next_ip: cpu.next_ip(insn),
+        length: insn.length,
+        error_code: None,
+    };
+    let begun = task::switch(cpu, bus, departure, descriptor)?;
     cpu.first_fault = begun.map(|_| cpu.fault);
     Ok(())
 }

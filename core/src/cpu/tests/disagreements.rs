@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cpu::exception::vector::*;
-use crate::cpu::{RAX, RBP, RCX, RDI, RSI};
+use crate::cpu::{Activity, RAX, RBP, RCX, RDI, RSI};
 
 #[test]
 fn every_byte_of_an_instruction_lies_within_the_limit() {
@@ -327,4 +327,19 @@ fn a_task_that_switches_to_itself_goes_on() {
     bench.run(&[0xea, 0, 0, 0, 0, OTHER_TSS_SELECTOR as u8, 0]);
     assert_eq!((bench.cpu.rip, bench.cpu.regs[RAX]), (CODE + 7, 0x1234_5678));
     assert_eq!(bench.cpu.seg[TR].selector, OTHER_TSS_SELECTOR);
+}
+
+#[test]
+fn an_interrupt_that_fails_on_the_stack_leaves_the_code_segment_alone() {
+    for (mut bench, limit) in [(Bench::protected(), 0), (Bench::long(), 0)] {
+        // Not yet accessed; the stack has no room, or no page.
+        let code = bench.load::<8>(GDT + CODE0 as u64) & !(1 << 40);
+        bench.descriptor(CODE0, code);
+        bench.cpu.seg[SS].limit = limit;
+        bench.cpu.regs[RSP] = 0x4000_0000;
+        // INT 0x20, and #SS or #PF end in #DF, through the same segment.
+        bench.run(&[0xcd, 0x20]);
+        assert_eq!(bench.cpu.activity, Activity::Shutdown);
+        assert_eq!(bench.load::<8>(GDT + CODE0 as u64), code);
+    }
 }

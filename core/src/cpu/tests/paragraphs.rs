@@ -130,6 +130,13 @@ fn vme_redirects_int_n_to_the_program_with_vif_as_its_if() {
     assert_eq!((bench.cpu.seg[CS].selector, bench.cpu.rip), (0x1234, 0x5678));
     assert!(bench.cpu.virtual_8086() && !bench.cpu.flags.has(flags::VIF));
     assert_eq!(bench.stack::<2, 3>(), [2, 0x1000, flags::IOPL | flags::IF | 2]);
+    // NT stays: SDM vol. 3, table 21-2.
+    let mut bench = virtual_8086(flags::NT);
+    bench.cpu.cr4 |= CR4_VME;
+    bench.cpu.seg[TR].limit = 0x200;
+    bench.store::<2>(TSS + 0x66, 0x100);
+    bench.run(&[0xcd, 0x40]);
+    assert!(bench.cpu.virtual_8086() && bench.cpu.flags.has(flags::NT));
     // The redirection bit set: the monitor's, by #GP.
     let mut bench = virtual_8086(0);
     bench.cpu.cr4 |= CR4_VME;

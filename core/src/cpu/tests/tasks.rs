@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::cpu::exception::vector::*;
-use crate::cpu::{RAX, RBX};
+use crate::cpu::segment::{FS, GS};
+use crate::cpu::{RAX, RBX, RDI};
 
 const NEW_CODE: u64 = 0x1_4000;
 const NEW_STACK: u64 = 0xc000;
@@ -103,4 +104,58 @@ fn the_t_flag_traps_before_the_first_instruction() {
     bench.step();
     bench.assert_in(DEBUG);
     assert_eq!((bench.stack::<4, 1>(), bench.cpu.dr6), ([NEW_CODE], 0xffff_8ff0));
+}
+
+/// The upper halves of registers are "modified and not maintained", those of EIP and EFLAGS are lost (SDM vol. 3, 7.6).
+#[test]
+fn a_tss_of_16_bits_neither_keeps_nor_saves_upper_halves() {
+    let mut bench = Bench::protected();
+    bench.descriptor(OTHER_TSS_SELECTOR, 0x0000_8100_3200_002b);
+    for (at, value) in [
+        (0xe, 0x4000),
+        (0x10, 2),
+        (0x12, 0x1111),
+        (0x1a, 0xc000),
+        (0x20, 0x2222),
+        (0x22, DATA0 as u64),
+        (0x24, CODE0 as u64),
+        (0x26, DATA0 as u64),
+        (0x28, DATA0 as u64),
+    ] {
+        bench.store::<2>(OTHER_TSS + at, value);
+    }
+    bench.cpu.set_flags(flags::ID | flags::AC);
+    (bench.cpu.regs[RAX], bench.cpu.regs[RDI]) = (0x1234_5678, 0x8765_4321);
+    bench.run(JMP);
+    assert_eq!((bench.cpu.rip, bench.cpu.flags.get()), (0x4000, 2));
+    assert_eq!(
+        (bench.cpu.regs[RAX], bench.cpu.regs[RSP], bench.cpu.regs[RDI]),
+        (0xffff_1111, 0xffff_c000, 0xffff_2222)
+    );
+    assert!(!bench.cpu.seg[FS].rights.usable() && !bench.cpu.seg[GS].rights.usable());
+    // Back by a jump: now the lower halves alone are saved.
+    bench.run(&[0xea, 0, 0, 0, 0, TSS_SELECTOR as u8, 0]);
+    assert_eq!(bench.cpu.regs[RAX], 0x1234_5678);
+    assert_eq!(
+        [0xe, 0x12, 0x1a].map(|at| bench.load::<2>(OTHER_TSS + at)),
+        [0x4007, 0x1111, 0xc000]
+    );
+    assert_eq!(
+        bench.load::<2>(OTHER_TSS + 0x2a),
+        0,
+        "the entry after DS is LDTR's"
+    );
+}
+
+#[test]
+fn an_error_code_is_pushed_before_the_new_instruction_pointer_is_looked_at() {
+    let mut bench = two_tasks();
+    bench.descriptor(CODE3, 0x0040_9b00_0000_0fff);
+    bench.store::<4>(OTHER_TSS + 0x4c, (CODE3 & !3) as u64);
+    bench.gate_to(GENERAL_PROTECTION as u64, OTHER_TSS_SELECTOR, 0x85, 0);
+    // LTR of a null selector: #GP(0), and EIP of the task that takes it is beyond the limit, which makes it #DF.
+    bench.store::<4>(NEW_STACK - 4, 0xffff_ffff);
+    bench.run(&[0x0f, 0x00, 0xd8]);
+    bench.assert_in(DOUBLE_FAULT);
+    assert_eq!(bench.load::<4>(NEW_STACK - 4), 0);
 }
