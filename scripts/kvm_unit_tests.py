@@ -55,6 +55,7 @@ NOT_OURS = {
     "rdpru": "AMD's",
     "intel-iommu": "an IOMMU",
     "vmware_backdoors": "VMware's interface",
+    "s3": "suspend to RAM, which a firmware wakes from",
     "vmx": "tests of its own, see above",
 }
 # The tests of unittests.cfg that are KVM's, of images that are not.

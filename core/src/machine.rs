@@ -187,8 +187,8 @@ impl Machine {
     /// The processor whose turn it is has nothing to do: its time passes up to the next event.
     fn sleep(&mut self) -> Option<Stopped> {
         let id = self.round.cpu;
-        let timer = self.cpus[id].vmx.deadline();
-        let wake = [self.bus.deadline_for(id), timer].into_iter().flatten().min();
+        let wake = [self.bus.deadline_for(id), self.cpus[id].deadline()];
+        let wake = wake.into_iter().flatten().min();
         if let Some(wake) = wake.filter(|wake| (self.bus.clock + 1..self.round.end).contains(wake)) {
             self.bus.clock = wake;
             return None;
@@ -200,7 +200,7 @@ impl Machine {
             return None;
         }
         // Every processor is idle: skip to the next thing that happens.
-        let timers = self.cpus.iter().filter_map(|cpu| cpu.vmx.deadline());
+        let timers = self.cpus.iter().filter_map(Cpu::deadline);
         let Some(wake) = timers.chain(self.bus.deadline()).min() else {
             return Some(Stopped::Idle);
         };

@@ -137,3 +137,26 @@ def test_memory_is_taken_when_the_guest_touches_it(tmp_path):
     machine = Machine.boot(image, memory=2 << 30)
     machine.run(1)
     assert resident() - before < 64 << 20
+
+
+def test_a_timed_wait_takes_no_time_of_the_host(assembled):
+    """A billion counts, of which a processor that can wait executes none."""
+    machine = Machine.boot(
+        assembled(
+            """
+            rdtsc
+            mov %eax, %esi; mov %edx, %edi
+            add $1000000000, %eax; adc $0, %edx
+            xor %ebx, %ebx
+            tpause %ebx
+            rdtsc
+            sub %esi, %eax; sbb %edi, %edx; jnz 1f
+            cmp $1000000000, %eax; jb 1f
+            mov $1, %al; outb %al, $0xf4
+        1:  mov $0, %al; outb %al, $0xf4
+            """
+        )
+    )
+    stop = machine.run(LIMIT)
+    assert (stop["kind"], stop["status"]) == ("exit", 3)
+    assert machine.core.instructions() < 100

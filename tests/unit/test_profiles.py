@@ -57,12 +57,12 @@ def test_all_parts_may_be_left_out(tmp_path: Path) -> None:
 
 
 def test_what_is_not_honoured_is_offered_with_a_warning(tmp_path: Path) -> None:
-    user_wait_and_pause = 1 << 26
-    document = {"msrs": {hex(PROCBASED_CTLS2): hex(user_wait_and_pause << 32)}}
+    enable_pconfig = 1 << 27
+    document = {"msrs": {hex(PROCBASED_CTLS2): hex(enable_pconfig << 32)}}
     profile, warnings = profiles.load(write(tmp_path, document))
-    assert setting(profile, "enable user wait and pause") == "allowed"
+    assert setting(profile, "enable PCONFIG") == "allowed"
     assert len(warnings) == 1
-    assert "0x48b" in warnings[0] and "enable user wait and pause" in warnings[0]
+    assert "0x48b" in warnings[0] and "enable PCONFIG" in warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -359,6 +359,12 @@ fn class(register: Register) -> Operand {
 
 /// The address size in bits: of the memory operand, explicit or implied, else the mode's.
 fn address_bits(raw: &Instruction, size: CodeSize) -> u32 {
+    match raw.code() {
+        Code::Monitorw | Code::Umonitor_r16 => return 16,
+        Code::Monitord | Code::Umonitor_r32 => return 32,
+        Code::Monitorq | Code::Umonitor_r64 => return 64,
+        _ => {}
+    }
     raw.op_kinds()
         .find_map(|kind| match kind {
             OpKind::Memory => Some(match (raw.memory_base(), raw.memory_index()) {

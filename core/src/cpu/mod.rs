@@ -208,7 +208,7 @@ pub struct Cpu {
     pub tlb: Tlb,
     pub activity: Activity,
     pub shadow: Shadow,
-    /// The line that MONITOR has armed for MWAIT, and what an MWAIT under way waits for.
+    /// The line that MONITOR or UMONITOR has armed, and what an MWAIT, UMWAIT or TPAUSE under way waits for.
     pub monitor: Option<exec::monitor::Monitor>,
     pub waiting: Option<exec::monitor::Wait>,
     /// What RDRAND and RDSEED draw from.
@@ -466,6 +466,12 @@ impl Cpu {
     /// INIT is held back in VMX root operation (SDM vol. 3, 24.8), and in a guest that waits for a SIPI (26.4.2).
     pub fn init_blocked(&self) -> bool {
         self.vmx.vmxon.is_some() && (!self.vmx.guest || self.activity == Activity::WaitForSipi)
+    }
+
+    /// The clock at which the processor wakes by itself: its guest's preemption timer, or the end of a timed wait.
+    pub fn deadline(&self) -> Option<u64> {
+        let wait = self.waiting.and_then(|wait| wait.deadline());
+        self.vmx.deadline().into_iter().chain(wait).min()
     }
 
     /// The state after INIT: as after RESET, but for what SDM vol. 3, table 10-1 keeps.

@@ -27,6 +27,7 @@ pub struct Msrs {
     pub pkru: u32,
     pub pkrs: u64,
     pub xss: u64,
+    pub umwait_control: u64,
     pub mtrr: Mtrrs,
 }
 
@@ -58,6 +59,7 @@ impl Msrs {
             pkru: 0,
             pkrs: 0,
             xss: 0,
+            umwait_control: 0,
             mtrr: Mtrrs::default(),
         }
     }
@@ -191,6 +193,23 @@ static ROWS: &[Row] = &[
         "MSR_PLATFORM_INFO",
         |_, _, _| Some(TSC_RATIO << 8),
         read_only,
+    ),
+    row(
+        0xe1,
+        0xe1,
+        "IA32_UMWAIT_CONTROL",
+        |cpu, _, _| {
+            cpu.profile
+                .has(feature::WAITPKG)
+                .then_some(cpu.msr.umwait_control)
+        },
+        |cpu, _, _, value| {
+            let good = cpu.profile.has(feature::WAITPKG) && value & UMWAIT_RESERVED == 0;
+            if good {
+                cpu.msr.umwait_control = value;
+            }
+            good
+        },
     ),
     row(0xfe, 0xfe, "IA32_MTRRCAP", |_, _, _| Some(MTRR_CAP), read_only),
     stored!(0x174 "IA32_SYSENTER_CS" sysenter_cs),
@@ -373,6 +392,8 @@ static ROWS: &[Row] = &[
 
 /// Late enough that no system sees an erratum to work around, such as those of the TSC-deadline timer.
 const MICROCODE_REVISION: u64 = 0x100;
+/// Bit 1, and what is above the limit's 32 bits.
+const UMWAIT_RESERVED: u64 = 1 << 1 | !0 << 32;
 const FEATURE_CONTROL_LOCKED: u64 = 1;
 /// Lock, VMX inside SMX, VMX outside SMX.
 const FEATURE_CONTROL_DEFINED: u64 = 0b111;

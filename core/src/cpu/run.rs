@@ -407,8 +407,11 @@ fn between_instructions(cpu: &mut Cpu, bus: &mut Bus, mask_interrupts: bool) -> 
 
 /// With no event to take.
 fn ready(cpu: &mut Cpu, bus: &Bus) -> Ready {
-    if cpu.waiting.is_some_and(|wait| wait.is_over(bus, cpu.id)) {
+    if let Some(wait) = cpu.waiting.filter(|wait| wait.is_over(bus, cpu.id)) {
         cpu.waiting = None;
+        if wait.was_cut_short(bus) {
+            cpu.flags.set_carry(true);
+        }
     }
     if cpu.activity == Activity::Active && cpu.waiting.is_none() {
         Ready::Run

@@ -64,6 +64,7 @@ pub const fn controls(word: Word) -> u64 {
                 | secondary::ENABLE_XSAVES
                 | secondary::EPT_VIOLATION_VE
                 | secondary::USE_TSC_SCALING
+                | secondary::ENABLE_USER_WAIT_AND_PAUSE
                 | secondary::BUS_LOCK_DETECTION
                 | secondary::INSTRUCTION_TIMEOUT
         }
@@ -135,11 +136,6 @@ pub const LEFT_OUT: &[LeftOut] = &[
         Word::Secondary,
         secondary::PASID_TRANSLATION,
         "the processor has no ENQCMD",
-    ),
-    left_out(
-        Word::Secondary,
-        secondary::ENABLE_USER_WAIT_AND_PAUSE,
-        "the processor has no TPAUSE, UMONITOR and UMWAIT",
     ),
     left_out(
         Word::Secondary,
@@ -311,6 +307,7 @@ pub const FEATURES: &[Feature] = &[
     feature::INVPCID,
     feature::UMIP,
     feature::PKU,
+    feature::WAITPKG,
     feature::PKS,
     feature::CET_SS,
     feature::CET_IBT,

@@ -362,7 +362,7 @@ pub enum Optional {
     Rdpid,
     Invpcid,
     Xsaves,
-    Tpause,
+    UserWait,
 }
 
 /// False where the guest must see #UD.
@@ -371,7 +371,7 @@ pub fn offered(cpu: &Cpu, which: Optional) -> bool {
         Optional::Rdtscp | Optional::Rdpid => secondary::ENABLE_RDTSCP,
         Optional::Invpcid => secondary::ENABLE_INVPCID,
         Optional::Xsaves => secondary::ENABLE_XSAVES,
-        Optional::Tpause => secondary::ENABLE_USER_WAIT_AND_PAUSE,
+        Optional::UserWait => secondary::ENABLE_USER_WAIT_AND_PAUSE,
     };
     !cpu.vmx.guest || cpu.vmx.controls.secondary & bit != 0
 }
@@ -399,6 +399,20 @@ pub fn supervisor_state(cpu: &mut Cpu, insn: &Insn, restore: bool) -> Done {
     ))
 }
 
+/// UMWAIT and TPAUSE under "RDTSC exiting".
+pub fn user_wait(cpu: &mut Cpu, insn: &Insn, reason: u16) -> Done {
+    if !under_primary(cpu, primary::RDTSC_EXITING) {
+        return Ok(());
+    }
+    let bytes = match Code::try_from(insn.code as usize) {
+        Ok(Code::Umwait_r64 | Code::Tpause_r64) => 8,
+        _ => 4,
+    };
+    let cause = Cause::Control(Word::Primary, primary::RDTSC_EXITING);
+    let info = operand::register_of_size(insn.r[0], bytes);
+    Err(exit_with(cpu, insn, reason, cause, 0, info))
+}
+
 /// RDRAND and RDSEED; `seed` for the second.
 pub fn random(cpu: &mut Cpu, insn: &Insn, seed: bool) -> Done {
     let (reason, bit) = if seed {
@@ -414,7 +428,7 @@ pub fn random(cpu: &mut Cpu, insn: &Insn, seed: bool) -> Done {
         Ok(Code::Rdrand_r32 | Code::Rdseed_r32) => 4,
         _ => 8,
     };
-    let info = operand::random(insn.r[0], bytes);
+    let info = operand::register_of_size(insn.r[0], bytes);
     Err(exit_with(
         cpu,
         insn,
@@ -716,12 +730,29 @@ pub fn guest_tsc(cpu: &Cpu, host: u64) -> u64 {
     if !under_primary(cpu, primary::USE_TSC_OFFSETTING) {
         return host;
     }
-    let scaled = if under_secondary(cpu, secondary::USE_TSC_SCALING) {
-        (host as u128 * cpu.vmx.get(field::TSC_MULTIPLIER) as u128 >> 48) as u64
-    } else {
-        host
+    let scaled = match tsc_multiplier(cpu) {
+        Some(multiplier) => (host as u128 * multiplier as u128 >> 48) as u64,
+        None => host,
     };
     scaled.wrapping_add(cpu.vmx.get(field::TSC_OFFSET))
+}
+
+/// A delay by the running program's time-stamp counter, in ticks of the processor's own (SDM vol. 3, 26.3: the virtual and
+/// the physical delay of TPAUSE and UMWAIT).
+pub fn host_delay(cpu: &Cpu, delay: u64) -> u64 {
+    match tsc_multiplier(cpu) {
+        Some(multiplier) => {
+            u64::try_from(((delay as u128) << 48) / multiplier.max(1) as u128).unwrap_or(u64::MAX)
+        }
+        None => delay,
+    }
+}
+
+/// What the guest's time-stamp counter is scaled by, in units of 2^-48.
+fn tsc_multiplier(cpu: &Cpu) -> Option<u64> {
+    let scaled =
+        under_primary(cpu, primary::USE_TSC_OFFSETTING) && under_secondary(cpu, secondary::USE_TSC_SCALING);
+    scaled.then(|| cpu.vmx.get(field::TSC_MULTIPLIER))
 }
 
 /// The VPID and bits 51:12 of the EPT pointer that translations are cached under; 0 where there is none.

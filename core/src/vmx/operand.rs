@@ -84,8 +84,8 @@ pub fn selector_register(insn: &Insn, identity: u32) -> u32 {
     operand | identity << 28
 }
 
-/// RDRAND and RDSEED (table 28-13). `bytes`: the operand size.
-pub fn random(register: u8, bytes: u8) -> u32 {
+/// RDRAND, RDSEED, TPAUSE and UMWAIT (table 28-13). `bytes`: the operand size.
+pub fn register_of_size(register: u8, bytes: u8) -> u32 {
     (register as u32 & 15) << 3 | (bytes.trailing_zeros().saturating_sub(1)) << 11
 }
 

@@ -688,6 +688,37 @@ fn an_mwait_exit_tells_whether_a_line_is_monitored() {
 }
 
 #[test]
+fn timed_waits_are_a_guests_by_a_control_and_go_by_its_clock() {
+    // TPAUSE RBX; CPUID.
+    const CODE: &[u8] = &[0x66, 0x0f, 0xae, 0xf3, 0x0f, 0xa2];
+    let bench = |secondary: u64| {
+        let mut bench = Bench::with_guest(CODE);
+        bench.set_bits(
+            field::PRIMARY_PROCESSOR_BASED_CONTROLS,
+            primary::ACTIVATE_SECONDARY_CONTROLS | primary::USE_TSC_OFFSETTING,
+        );
+        bench.set_bits(field::SECONDARY_PROCESSOR_BASED_CONTROLS, secondary);
+        bench.set_bits(field::EXCEPTION_BITMAP, 1 << 6);
+        bench.cpu.regs[RBX] = 0;
+        bench
+    };
+    assert_eq!(bench(0).launch(), reason::EXCEPTION_OR_NMI as u64);
+
+    // Half the speed, and far ahead: 500 counts of the guest are 1000.
+    let mut bench = bench(secondary::ENABLE_USER_WAIT_AND_PAUSE | secondary::USE_TSC_SCALING);
+    bench.set(field::TSC_MULTIPLIER, 1 << 47);
+    bench.set(field::TSC_OFFSET, 1 << 40);
+    bench.execute(VMLAUNCH);
+    let now = bench.cpu.clock_base + bench.cpu.icount;
+    bench.cpu.set_halves((1 << 40) + now / 2 + 500);
+    bench.go(2);
+    let end = bench.cpu.deadline().unwrap();
+    assert!((now + 998..=now + 1002).contains(&end), "{}", end - now);
+    bench.bus.clock = end;
+    assert_eq!(bench.settle(), reason::CPUID as u64);
+}
+
+#[test]
 fn a_vmcs_active_on_two_processors_is_noted() {
     const REGION: u64 = 0x1_4000;
     let mut bench = Bench::with_guest(CPUID);

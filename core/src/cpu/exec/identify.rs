@@ -27,16 +27,18 @@ fn cpuid(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     Ok(())
 }
 
-/// CR4.TSD keeps the time-stamp counter for CPL 0.
-fn check_time_stamp(cpu: &mut Cpu) -> Done {
-    if cpu.cpl != 0 && cpu.cr4 & CR4_TSD != 0 {
-        return Err(cpu.general_protection(0));
+impl Cpu {
+    /// CR4.TSD keeps the time-stamp counter for CPL 0.
+    pub fn check_time_stamp(&mut self) -> Done {
+        if self.cpl != 0 && self.cr4 & CR4_TSD != 0 {
+            return Err(self.general_protection(0));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn rdtsc(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
-    check_time_stamp(cpu)?;
+    cpu.check_time_stamp()?;
     intercept::plain(cpu, insn, Plain::Rdtsc)?;
     cpu.set_halves(cpu.visible_tsc(cpu.clock_at(insn)));
     Ok(())
@@ -46,7 +48,7 @@ fn rdtscp(cpu: &mut Cpu, _: &mut Bus, insn: &Insn) -> Done {
     if !intercept::offered(cpu, Optional::Rdtscp) {
         return Err(cpu.invalid_opcode());
     }
-    check_time_stamp(cpu)?;
+    cpu.check_time_stamp()?;
     intercept::plain(cpu, insn, Plain::Rdtscp)?;
     cpu.set_halves(cpu.visible_tsc(cpu.clock_at(insn)));
     cpu.regs[RCX] = cpu.msr.tsc_aux & 0xffff_ffff;

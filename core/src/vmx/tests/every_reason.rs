@@ -27,6 +27,13 @@ fn secondary_controls(guest: &[u8], bits: u64) -> Bench {
     bench
 }
 
+/// An instruction that `bits` enable, under "RDTSC exiting".
+fn time_stamp(guest: &[u8], bits: u64) -> Bench {
+    let mut bench = secondary_controls(guest, bits);
+    bench.set_bits(field::PRIMARY_PROCESSOR_BASED_CONTROLS, primary::RDTSC_EXITING);
+    bench
+}
+
 fn pin_controls(guest: &[u8], bits: u64) -> Bench {
     let mut bench = Bench::with_guest(guest);
     bench.set_bits(field::PIN_BASED_CONTROLS, bits);
@@ -261,11 +268,7 @@ const SITUATIONS: &[Situation] = &[
      at 0x22008 is 0x0"),
     (reason::EPT_MISCONFIGURATION, || with_ept(0x20_00b2), "the entry of the EPT page directory at 0x22008 is 0x2000b2"),
     (reason::INVEPT, || Bench::with_guest(&[0x66, 0x0f, 0x38, 0x80, 0x00]), "No control is asked"),
-    (reason::RDTSCP, || {
-        let mut bench = secondary_controls(&[0x0f, 0x01, 0xf9], secondary::ENABLE_RDTSCP);
-        bench.set_bits(field::PRIMARY_PROCESSOR_BASED_CONTROLS, primary::RDTSC_EXITING);
-        bench
-    }, "\u{201c}RDTSC exiting\u{201d}"),
+    (reason::RDTSCP, || time_stamp(&[0x0f, 0x01, 0xf9], secondary::ENABLE_RDTSCP), "\u{201c}RDTSC exiting\u{201d}"),
     (reason::PREEMPTION_TIMER, || pin_controls(NOPS, pin::ACTIVATE_PREEMPTION_TIMER), "timer counted down to 0"),
     (reason::INVVPID, || Bench::with_guest(&[0x66, 0x0f, 0x38, 0x81, 0x00]), "No control is asked"),
     (reason::WBINVD, || secondary_controls(&[0x0f, 0x09], secondary::WBINVD_EXITING),
@@ -312,6 +315,8 @@ const SITUATIONS: &[Situation] = &[
         bench.set(field::SUB_PAGE_PERMISSION_TABLE_POINTER, BITMAP);
         bench
     }, "the SPPL4 entry at 0x12000 is 0x0, whose valid bit (0) is 0"),
+    (reason::UMWAIT, || time_stamp(&[0xf2, 0x0f, 0xae, 0xf0], secondary::ENABLE_USER_WAIT_AND_PAUSE), "\u{201c}RDTSC exiting\u{201d}"),
+    (reason::TPAUSE, || time_stamp(&[0x66, 0x0f, 0xae, 0xf0], secondary::ENABLE_USER_WAIT_AND_PAUSE), "\u{201c}RDTSC exiting\u{201d}"),
     (reason::BUS_LOCK, || {
         let mut bench = secondary_controls(LOCK_ADD, secondary::BUS_LOCK_DETECTION);
         bench.cpu.regs[RAX] = 1;
@@ -422,8 +427,6 @@ const UNDEFINED: &[(u16, &[u8])] = &[
     (reason::ENCLS, &[0x0f, 0x01, 0xcf]),
     (reason::ENCLV, &[0x0f, 0x01, 0xc0]),
     (reason::PCONFIG, &[0x0f, 0x01, 0xc5]),
-    (reason::UMWAIT, &[0xf2, 0x0f, 0xae, 0xf0]),
-    (reason::TPAUSE, &[0x66, 0x0f, 0xae, 0xf0]),
     (reason::LOADIWKEY, &[0xf3, 0x0f, 0x38, 0xdc, 0xc1]),
     (
         reason::ENQCMD_PASID_TRANSLATION_FAILURE,
