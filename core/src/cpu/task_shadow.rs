@@ -51,7 +51,8 @@ impl Cpu {
         if !self.shadow_stack_enabled() {
             return Ok(Left::Nothing);
         }
-        let ssp = self.cet.ssp;
+        let (ssp, cpl) = (self.cet.ssp, self.cpl);
+        let level = privilege(cpl);
         Ok(match source {
             TaskSwitch::Jmp => Left::Nothing,
             TaskSwitch::Call | TaskSwitch::Gate if self.cpl == 3 && to < 3 => Left::Kept,
@@ -59,12 +60,17 @@ impl Cpu {
                 let linear = next_ip.wrapping_add(self.seg[CS].base) & 0xffff_ffff;
                 Left::Nested([self.seg[CS].selector as u64, linear, ssp])
             }
-            TaskSwitch::Iret if to == self.cpl || to < 3 => {
-                let mut entry = |at| self.shadow_load(bus, ssp.wrapping_add(at), 8, privilege(self.cpl));
-                let frame = [entry(16)?, entry(8)?, entry(0)?];
-                Left::Ended(Some(frame), ssp.wrapping_add(FRAME))
+            TaskSwitch::Iret => {
+                let mut entry = |at| self.shadow_load(bus, ssp.wrapping_add(at), 8, level);
+                let framed = to == cpl || to < 3;
+                let frame = framed
+                    .then(|| Ok([entry(16)?, entry(8)?, entry(0)?]))
+                    .transpose()?;
+                let token = if framed { FRAME } else { 0 };
+                // So that a page fault comes before the switch.
+                entry(token)?;
+                Left::Ended(frame, ssp.wrapping_add(token))
             }
-            TaskSwitch::Iret => Left::Ended(None, ssp),
         })
     }
 

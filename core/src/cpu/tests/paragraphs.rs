@@ -3,7 +3,7 @@
 use super::*;
 use crate::cpu::exception::vector::*;
 use crate::cpu::segment::{FS, GS};
-use crate::cpu::{CodeSize, RAX};
+use crate::cpu::{CodeSize, RAX, RBX, RCX};
 
 #[test]
 fn real_mode_delivers_through_the_vectors_without_error_codes() {
@@ -221,4 +221,45 @@ fn nothing_wraps_at_64_kib_in_the_middle_of_an_instruction() {
     bench.cpu.rip = 0xfffe;
     bench.run(&[0xeb, 0x10]);
     assert_eq!(bench.cpu.rip, 0x10);
+}
+
+/// Also where it stands in a block that ran as a whole before, when the limit was higher.
+#[test]
+fn a_block_ends_where_the_limit_is_now() {
+    let mut bench = Bench::real();
+    // INC AX and INC BX, MOV CX, imm16 with its last byte at 34H, JMP to itself.
+    for (at, byte) in [0x40, 0x43, 0xb9, 0x34, 0x12, 0xeb, 0xfe].into_iter().enumerate() {
+        bench.store::<1>(0x1030 + at as u64, byte);
+    }
+    for (limit, end) in [(0xffff, 0x35), (0x34, 0x35), (0x33, 0x32), (0x32, 0x32)] {
+        let cpu = &mut bench.cpu;
+        cpu.seg[CS] = Segment::real(0x100);
+        cpu.seg[CS].limit = limit;
+        cpu.rip = 0x30;
+        cpu.regs[RSP] = 0x1000;
+        (cpu.regs[RAX], cpu.regs[RBX], cpu.regs[RCX]) = (0, 0, 0);
+        cpu.update_mode();
+        let until = bench.cpu.icount + 3;
+        let turn = Turn {
+            until,
+            leave_breakpoint: false,
+            mask_interrupts: false,
+        };
+        run::turn(&mut bench.cpu, &mut bench.bus, &mut bench.code, turn);
+        assert_eq!((bench.cpu.regs[RAX], bench.cpu.regs[RBX]), (1, 1));
+        if end == 0x35 {
+            assert_eq!(
+                (bench.cpu.rip, bench.cpu.regs[RCX]),
+                (end, 0x1234),
+                "limit {limit:#x}"
+            );
+        } else {
+            assert_eq!(
+                bench.cpu.rip,
+                0x600 + 16 * GENERAL_PROTECTION as u64,
+                "limit {limit:#x}"
+            );
+            assert_eq!((bench.stack::<2, 1>(), bench.cpu.regs[RCX]), ([end], 0));
+        }
+    }
 }

@@ -140,6 +140,16 @@ fn a_tss_without_room_for_ssp_is_refused_before_the_switch() {
     bench.cpu.cet.ssp += 4;
     assert_eq!(bench.fault(IRET, INVALID_TSS), OTHER_TSS_SELECTOR as u64);
     assert_eq!(bench.cpu.seg[TR].selector, OTHER_TSS_SELECTOR);
+    // A shadow stack that is not there: the nested task goes on, and its TSS stays busy.
+    let mut bench = tasks(true);
+    bench.run(CALL);
+    bench.cpu.cet.ssp = 0x10;
+    let absent = bench.fault(IRET, PAGE_FAULT);
+    assert_eq!(
+        absent, 0x45,
+        "a user's read of a shadow stack, in a page that is none"
+    );
+    assert_eq!(bench.load::<1>(GDT + OTHER_TSS_SELECTOR as u64 + 5), 0xeb);
 }
 
 #[test]
