@@ -55,6 +55,7 @@ class Stop(TypedDict, total=False):
     kind: Literal[
         "count",
         "idle",
+        "waiting",
         "shutdown",
         "breakpoint",
         "watch",
@@ -201,10 +202,12 @@ class Machine:
         leave_breakpoint: bool = False,
         mask_interrupts: bool = False,
         timeout: float | None = None,
+        patient_until: int | None = None,
     ) -> Stop:
         """Retires at most `count` instructions (all vCPUs together, or of `vcpu` alone). The GIL is
         released meanwhile. `leave_breakpoint`: do not stop at a breakpoint right where it starts.
-        `timeout`: seconds of host time."""
+        `timeout`: seconds of host time. `patient_until`: from this tick of the clock on the run ends
+        (`waiting`) where every vCPU is halted and COM1 was asked for an interrupt when a byte arrives."""
     def interrupter(self) -> Interrupter: ...
     def reset(self) -> None: ...
     def instructions(self, vcpu: int | None = None) -> int:

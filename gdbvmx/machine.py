@@ -74,6 +74,7 @@ class Machine:
         leave_breakpoint: bool = False,
         mask_interrupts: bool = False,
         timeout: float | None = None,
+        patient_until: int | None = None,
     ) -> _core.Stop:
         """Runs one stretch: `_core.Machine.run`, then what is attached."""
         try:
@@ -83,6 +84,7 @@ class Machine:
                 leave_breakpoint=leave_breakpoint,
                 mask_interrupts=mask_interrupts,
                 timeout=timeout,
+                patient_until=patient_until,
             )
         finally:
             self.pump()

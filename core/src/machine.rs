@@ -27,6 +27,8 @@ pub enum Stopped {
     Count,
     /// Every processor is halted and no device will ever wake one: only input can.
     Idle,
+    /// Every processor is halted and COM1 waits for a byte; time has passed `Run::patient_until`.
+    Waiting,
     /// A processor shut down: triple fault or VMX abort.
     Shutdown,
     Breakpoint,
@@ -51,6 +53,8 @@ pub struct Run {
     /// Hold interrupts back from `only`, as a debugger's single step does.
     pub mask_interrupts: bool,
     pub deadline: Option<Instant>,
+    /// The clock up to which idle time is skipped without a word even while COM1 waits for a byte.
+    pub patient_until: Option<u64>,
 }
 
 impl Run {
@@ -61,6 +65,7 @@ impl Run {
             leave_breakpoint: false,
             mask_interrupts: false,
             deadline: None,
+            patient_until: None,
         }
     }
 }
@@ -166,7 +171,7 @@ impl Machine {
                     self.next_turn();
                 }
                 TurnEnd::Idle => {
-                    if let Some(stopped) = self.sleep() {
+                    if let Some(stopped) = self.sleep(run.patient_until) {
                         return stopped;
                     }
                 }
@@ -185,7 +190,7 @@ impl Machine {
     }
 
     /// The processor whose turn it is has nothing to do: its time passes up to the next event.
-    fn sleep(&mut self) -> Option<Stopped> {
+    fn sleep(&mut self, patient_until: Option<u64>) -> Option<Stopped> {
         let id = self.round.cpu;
         let wake = [self.bus.deadline_for(id), self.cpus[id].deadline()];
         let wake = wake.into_iter().flatten().min();
@@ -206,7 +211,8 @@ impl Machine {
         };
         self.bus.clock = self.round.end.max(wake);
         self.next_turn();
-        None
+        let waits = patient_until.is_some_and(|until| self.bus.clock >= until);
+        (waits && self.bus.serial_interrupts_on_input()).then_some(Stopped::Waiting)
     }
 
     fn next_turn(&mut self) {

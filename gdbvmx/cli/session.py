@@ -19,6 +19,27 @@ from .errors import Status, say
 # How long the machine runs between two looks at its input and the clock, in seconds of host time.
 _STRETCH = 0.05
 _UNLIMITED = (1 << 63) - 1
+# So many ticks of idle time after the last key at a terminal are skipped. A guest that waits for the next key
+# then sleeps as long as its clock says, so many seconds at a time.
+_PATIENCE = 60 * 10**9
+_NAP = 0.01
+
+
+class Keyboard:
+    """Somebody types: how long the machine skips idle time for them, and when it waits as they do."""
+
+    def __init__(self, core: _core.Machine) -> None:
+        self._core = core
+        self.patient_until = _PATIENCE
+
+    def give(self, keys: bytes) -> int:
+        """Gives the guest what finds room; the number of bytes."""
+        self.patient_until = self._core.clock() + _PATIENCE
+        return self._core.serial_input(keys)
+
+    def slept(self, seconds: float) -> None:
+        """As much of the guest's time may pass as has passed on the host."""
+        self.patient_until = max(self.patient_until, self._core.clock() + int(seconds * 10**9))
 
 
 @dataclass
@@ -29,6 +50,7 @@ class Session:
     instructions: int
     deadline: float
     input: console.Input | None
+    keyboard: Keyboard | None
 
     def at_limit(self) -> str | None:
         """Which limit was reached, in words."""
@@ -61,16 +83,18 @@ def open_machine(arguments: argparse.Namespace, *, reads_input: bool) -> Iterato
             _attach_output(take, machine, "--debugcon", arguments.debugcon, console.STDERR)
         if arguments.trace is not None:
             stack.enter_context(_tracing(machine, arguments.trace))
-        incoming = None
+        incoming = keyboard = None
         if reads_input and arguments.serial == "stdio":
-            stack.enter_context(console.terminal_input(True))
-            incoming = console.Input(machine.core.serial_input)
+            if stack.enter_context(console.terminal_input(True)):
+                keyboard = Keyboard(machine.core)
+            incoming = console.Input(keyboard.give if keyboard else machine.core.serial_input)
             machine.attach(incoming.pump)
         yield Session(
             machine,
             arguments.max_instructions or _UNLIMITED,
             time.monotonic() + (arguments.timeout or float("inf")),
             incoming,
+            keyboard,
         )
 
 
@@ -104,7 +128,13 @@ def run_to_end(session: Session) -> int:
     while True:
         left = session.instructions - machine.core.instructions()
         stretch = min(_STRETCH, max(session.deadline - time.monotonic(), 0))
-        stop = machine.run(left, timeout=stretch)
+        keyboard = session.keyboard
+        patient_until = None if keyboard is None else keyboard.patient_until
+        stop = machine.run(left, timeout=stretch, patient_until=patient_until)
+        if stop["kind"] == "waiting" and keyboard and session.input:
+            nap = min(_NAP, stretch)
+            session.input.pump(nap)
+            keyboard.slept(nap)
         if stop["kind"] == "idle" and _is_woken(session, stretch):
             continue
         if (status := ending(machine, stop)) is not None:

@@ -206,7 +206,9 @@ impl PyMachine {
 
     // Running.
 
-    #[pyo3(signature = (count, *, vcpu=None, leave_breakpoint=false, mask_interrupts=false, timeout=None))]
+    #[pyo3(signature = (count, *, vcpu=None, leave_breakpoint=false, mask_interrupts=false, timeout=None, patient_until=None))]
+    // The keywords of Python's method.
+    #[allow(clippy::too_many_arguments)]
     fn run(
         &mut self,
         py: Python<'_>,
@@ -215,6 +217,7 @@ impl PyMachine {
         leave_breakpoint: bool,
         mask_interrupts: bool,
         timeout: Option<f64>,
+        patient_until: Option<u64>,
     ) -> PyResult<Py<PyAny>> {
         if let Some(vcpu) = vcpu {
             self.cpu(vcpu)?;
@@ -232,6 +235,7 @@ impl PyMachine {
             leave_breakpoint,
             mask_interrupts,
             deadline,
+            patient_until,
         };
         let (machine, interrupt) = (&mut self.machine, &*self.interrupt);
         let stopped = py.detach(|| machine.run(run, interrupt));
@@ -241,6 +245,7 @@ impl PyMachine {
         let kind = match stopped {
             Stopped::Count => "count",
             Stopped::Idle => "idle",
+            Stopped::Waiting => "waiting",
             Stopped::Shutdown => "shutdown",
             Stopped::Breakpoint => "breakpoint",
             Stopped::Attention => "attention",
