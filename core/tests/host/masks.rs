@@ -1,39 +1,27 @@
-//! What the host's result is not held against: all that the SDM leaves open. Each row has the page of SDM vol. 2 (or the
-//! section of vol. 1) that says so.
+//! What the host's result is not held against: all that the SDM leaves open. What says so is the entry of the instruction in
+//! SDM vol. 2, or the section that a row names.
 
 use iced_x86::{Code, CpuidFeature, Instruction, Mnemonic, Mnemonic::*, OpKind, Register};
 
 use super::state::*;
 
-/// Flags that an instruction leaves undefined, whatever its operands.
+/// Flags that an instruction leaves undefined, whatever its operands ("Flags Affected").
 const ALWAYS: &[(&[Mnemonic], u64)] = &[
-    // AAA, AAS.
     (&[Aaa, Aas], OF | SF | ZF | PF),
-    // AAD, AAM.
     (&[Aad, Aam], OF | AF | CF),
-    // DAA, DAS.
     (&[Daa, Das], OF),
-    // AND, OR, XOR, TEST.
     (&[And, Or, Xor, Test], AF),
-    // ANDN; BLSI; BLSMSK; BLSR; BZHI.
     (&[Andn, Blsi, Blsmsk, Blsr, Bzhi], AF | PF),
-    // BEXTR.
     (&[Bextr], AF | SF | PF),
-    // BSF, BSR.
     (&[Bsf, Bsr], CF | OF | SF | AF | PF),
-    // BT, BTC, BTR, BTS.
     (&[Bt, Btc, Btr, Bts], OF | SF | AF | PF),
-    // DIV, IDIV.
     (&[Div, Idiv], ARITHMETIC),
-    // LZCNT; TZCNT.
     (&[Lzcnt, Tzcnt], OF | SF | PF | AF),
-    // MUL.
     (&[Mul], SF | ZF | AF | PF),
-    // IMUL.
     (&[Imul], ZF | AF | PF),
 ];
 
-/// Flags that shifts leave undefined, by their count.
+/// Flags that shifts leave undefined, by their count ("Flags Affected").
 struct Shift {
     mnemonics: &'static [Mnemonic],
     /// By any but 0.
@@ -47,7 +35,6 @@ struct Shift {
 }
 
 const SHIFTS: &[Shift] = &[
-    // SAL/SAR/SHL/SHR.
     Shift {
         mnemonics: &[Shl, Sal, Shr],
         any: AF,
@@ -62,7 +49,6 @@ const SHIFTS: &[Shift] = &[
         all: 0,
         beyond: 0,
     },
-    // RCL/RCR/ROL/ROR.
     Shift {
         mnemonics: &[Rol, Ror, Rcl, Rcr],
         any: 0,
@@ -70,7 +56,6 @@ const SHIFTS: &[Shift] = &[
         all: 0,
         beyond: 0,
     },
-    // SHLD; SHRD.
     Shift {
         mnemonics: &[Shld, Shrd],
         any: AF,
