@@ -46,6 +46,12 @@ impl Bench {
     fn shadow(&mut self, below_top: u64) -> u64 {
         self.load::<8>(BEHIND + TOP - below_top)
     }
+
+    /// On the stack, as an attacker does.
+    fn change_return_address(&mut self) {
+        let top = self.cpu.regs[RSP];
+        self.store::<8>(top, CODE);
+    }
 }
 
 #[test]
@@ -66,10 +72,8 @@ fn calls_and_returns_go_through_the_shadow_stack() {
     bench.run(&[0xe8, 0, 0, 0, 0]);
     assert_eq!(bench.cpu.cet.ssp, SUPERVISOR + TOP);
 
-    // A return address that was changed.
     bench.run(CALL);
-    let top = bench.cpu.regs[RSP];
-    bench.store::<8>(top, CODE);
+    bench.change_return_address();
     let code = bench.fault(RET, vector::CONTROL_PROTECTION);
     assert_eq!(code, control_protection::NEAR_RETURN as u64);
 }
@@ -115,8 +119,7 @@ fn events_push_a_frame_of_three_and_iret_takes_it() {
     );
 
     bench.run(INT3);
-    let top = bench.cpu.regs[RSP];
-    bench.store::<8>(top, CODE);
+    bench.change_return_address();
     let code = bench.fault(IRETQ, vector::CONTROL_PROTECTION);
     assert_eq!(code, control_protection::FAR_RETURN as u64);
 }
