@@ -113,13 +113,16 @@ static bool is_unusable(unsigned segment)
 	return vmread(GUEST_ES_ACCESS_RIGHTS + 2 * segment) & RIGHTS_UNUSABLE;
 }
 
-/* A saved field without what the SDM leaves undefined: most of an unusable segment (vol. 3, 28.3.2). */
+/* A saved field without what the SDM leaves undefined: most of an unusable segment (vol. 3, 28.3.2). 0 for one that
+ * this processor has not got. */
 static u64 saved(u16 field)
 {
 	enum { ES, CS, SS, DS, FS, GS, LDTR, TR };
-	u64 value = vmread(field);
 	unsigned segment;
+	u64 value;
 
+	if (!vmread_optional(field, &value))
+		return 0;
 	if (field >= GUEST_ES_ACCESS_RIGHTS && field <= GUEST_TR_ACCESS_RIGHTS) {
 		segment = (field - GUEST_ES_ACCESS_RIGHTS) / 2;
 		if (is_unusable(segment))

@@ -148,9 +148,9 @@ static void write_controls(const struct setup *setup)
 		.primary = vmx_adjust("primary", vmx_caps.primary, secondary ? PRIMARY_SECONDARY_CONTROLS : 0, 0),
 		.secondary = vmx_adjust("secondary", vmx_caps.secondary, secondary, setup->ept ? SECONDARY_VPID : 0),
 		.exit = vmx_adjust("exit", vmx_caps.exit,
-			EXIT_HOST_64_BIT | EXIT_SAVE_PAT | EXIT_LOAD_PAT | EXIT_SAVE_EFER | EXIT_LOAD_EFER, 0),
+			EXIT_HOST_64_BIT | EXIT_SAVE_PAT | EXIT_LOAD_PAT | EXIT_SAVE_EFER | EXIT_LOAD_EFER, EXIT_LOAD_CET),
 		.entry = vmx_adjust("entry", vmx_caps.entry,
-			ENTRY_LOAD_PAT | ENTRY_LOAD_EFER | (setup->is_64_bit ? ENTRY_IA32E_GUEST : 0), 0),
+			ENTRY_LOAD_PAT | ENTRY_LOAD_EFER | (setup->is_64_bit ? ENTRY_IA32E_GUEST : 0), ENTRY_LOAD_CET),
 	};
 
 	vmx_write_controls(&controls);
@@ -168,6 +168,7 @@ static void write_controls(const struct setup *setup)
 	vmwrite_optional(EPTP_LIST_ADDRESS, (u64)spare_pages[0]);
 	vmwrite_optional(VMREAD_BITMAP, (u64)spare_pages[0]);
 	vmwrite_optional(VMWRITE_BITMAP, (u64)spare_pages[0]);
+	vmwrite_optional(SUB_PAGE_TABLE, (u64)spare_pages[0]);
 	vmwrite_optional(TSC_MULTIPLIER, BIT(48));
 	vmwrite_optional(TPR_THRESHOLD, 0);
 	vmwrite_optional(VM_FUNCTION_CONTROLS, 0);

@@ -18,6 +18,7 @@ _ENCODINGS = {name: encoding for encoding, name in _NAMES.items()}
 
 
 ENDED = "ended"
+_HOST_64_BIT = 1 << 9
 
 
 def _short(outcome: str) -> str:
@@ -65,7 +66,11 @@ class Case:
         if self.profile is None:
             return {}
         fields = {_NAMES[at]: value for at, value in self.fields.items()}
-        return {rule["id"]: _OUTCOMES[rule["id"]] for rule in _core.check_vmcs(fields, self.profile)}
+        rules = [rule["id"] for rule in _core.check_vmcs(fields, self.profile)]
+        # The check outside a machine takes the host's mode from the VMCS; the cases run in IA-32e mode.
+        if not self["exit_controls"] & _HOST_64_BIT:
+            rules.append("host.address_space.long_now")
+        return {rule: _OUTCOMES[rule] for rule in rules}
 
     def both(self, name: str) -> tuple[int, int]:
         """What the field holds after the VM exit, ours first."""
@@ -94,7 +99,7 @@ class Disagreement:
 
     name: str
     section: str
-    """Of SDM vol. 3; 3.4.1.1 is of vol. 1."""
+    """Of SDM vol. 3."""
 
 
 def _always(case: Case) -> bool:
@@ -127,7 +132,7 @@ class Exit(Disagreement):
 
 @dataclass(frozen=True)
 class Information(Disagreement):
-    """The same VM exit, of which something is told in another way."""
+    """A part of what the VM exit tells is another one."""
 
     words: tuple[str, ...]
     """How the words of the outcome begin that differ."""
@@ -135,20 +140,25 @@ class Information(Disagreement):
     """Whether their difference is this one."""
 
 
-_PENDING_DEBUG_RESERVED = 0xAFF0
+_PENDING_DEBUG_RESERVED = 0xFFFEAFF0
 """Below bit 32."""
 _CODE = 1 << 3
 _UNRESTRICTED = 1 << 7
 _PROTECTED = 1 << 0
 _IA32E_GUEST = 1 << 9
+_IA32_VMX_BASIC = 0x480
+_LOAD_CET = 1 << 20
 _EPT_FLAGS = 1 << 6
 _SAVE_DEBUG_CONTROLS = 1 << 2
 _UNUSABLE = 1 << 16
 _RESUME = 1 << 16
 _ERROR_CODE = 1 << 11
+_EXCEPTIONS = (3, 4, 5, 6)
+"""Types of events."""
 _VIRTUAL_8086 = 1 << 17
 _LONG_CODE = 1 << 13
 _VALID = 1 << 31
+_MONITOR_TRAP_FLAG = 1 << 27
 
 _LEVELS_OF_DATA = frozenset(f"guest.{segment}.dpl" for segment in ("ds", "es", "fs", "gs"))
 
@@ -171,6 +181,20 @@ def _unrestricted(case: Case) -> bool:
         case["primary_processor_based_controls"] >> 31 & 1 != 0
         and case["secondary_processor_based_controls"] & _UNRESTRICTED != 0
     )
+
+
+def _ia32e(case: Case) -> bool:
+    return case["entry_controls"] & _IA32E_GUEST != 0
+
+
+def _loads_cet(case: Case) -> bool:
+    return case["entry_controls"] & _LOAD_CET != 0
+
+
+def _ssp_of_another_mode(case: Case) -> bool:
+    ssp = case["guest_ssp"]
+    canonical = ssp >> 47 in (0, (1 << 17) - 1)
+    return _loads_cet(case) and (not canonical or (not _ia32e(case) and ssp >> 32 != 0))
 
 
 def _level(case: Case, segment: str) -> int:
@@ -197,7 +221,7 @@ def _null_stack_segment(case: Case) -> bool:
     return (
         case["guest_ss_selector"] & ~3 == 0
         and case["guest_ss_access_rights"] & _UNUSABLE == 0
-        and case["entry_controls"] & _IA32E_GUEST != 0
+        and _ia32e(case)
         and case["guest_cs_access_rights"] & _LONG_CODE != 0
     )
 
@@ -213,25 +237,43 @@ def _breakpoint_alone(case: Case) -> bool:
     return "i80000301" in ours or "v80000301" in ours or delivered
 
 
+def _debug_exception_in_shutdown(case: Case) -> bool:
+    theirs = case.theirs.split()
+    shut_down = case["guest_activity_state"] == 2 and not case["entry_interruption_info"] & _VALID
+    return shut_down and case.ours.startswith("X34") and "i80000301" in theirs
+
+
+def _breakpoints_without_one_enabled(case: Case) -> bool:
+    """A #DB that exits, for which no breakpoint was enabled, with B3 to B0."""
+    ours, theirs = (_word(outcome, "q") for outcome in (case.ours, case.theirs))
+    debug = case.ours.startswith("X0 ") and _word(case.ours, "i") == 0x80000301
+    return debug and not case["guest_pending_debug_exceptions"] & 0x1000 and 0 < ours ^ theirs < 0x10
+
+
 def _instruction_first(case: Case) -> bool:
     """With blocking by STI or MOV SS Bochs tries the guest's first instruction, which faults."""
     reason, *saved = case.ours.split()
-    return (
-        reason == "X34"
-        and case["guest_interruptibility_state"] & 3 != 0
-        and case.theirs.startswith(("X0 ", "X30 "))
-        and set(saved) <= set(case.theirs.split())
-    )
+    ours, theirs = (state & 3 != 0 for state in case.both("guest_interruptibility_state"))
+    if reason != "X34" or not ours:
+        return False
+    delivered = case.theirs.startswith("X34") and not theirs
+    return delivered or (case.theirs.startswith(("X0 ", "X30 ")) and set(saved) <= set(case.theirs.split()))
+
+
+def _trap_flag_after_injection(case: Case) -> bool:
+    steps = case["primary_processor_based_controls"] & _MONITOR_TRAP_FLAG != 0
+    injects = case["entry_interruption_info"] & _VALID != 0
+    return steps and injects and case.ours.split()[0] == "X25" and case.theirs.split()[0] == "X34"
 
 
 def _error_code_in_real_address_mode(case: Case) -> bool:
-    ours, theirs = (_interruption(outcome) for outcome in (case.ours, case.theirs))
+    ours, theirs = (_word(outcome, "i") for outcome in (case.ours, case.theirs))
     return case["guest_cr0"] & _PROTECTED == 0 and ours != theirs and ours | _ERROR_CODE == theirs
 
 
-def _interruption(outcome: str) -> int:
-    """The VM-exit interruption information."""
-    return next((int(word[1:], 16) for word in outcome.split() if word.startswith("i")), 0)
+def _word(outcome: str, name: str) -> int:
+    """An item of the VM-exit information, such as the interruption information `i`."""
+    return next((int(word[1:], 16) for word in outcome.split() if word.startswith(name)), 0)
 
 
 def _table_access(case: Case) -> bool:
@@ -241,6 +283,10 @@ def _table_access(case: Case) -> bool:
     if not case.ours.startswith("X30 q") or not case.theirs.startswith("X30 q") or rest != rest_there:
         return False
     return case["ept_pointer"] & _EPT_FLAGS != 0 and int(read[1:], 16) == int(there[1:], 16) | 1
+
+
+def _exclusive_or(values: tuple[int, int]) -> int:
+    return values[0] ^ values[1]
 
 
 def _resume_flag(case: Case) -> bool:
@@ -256,18 +302,14 @@ def _bases_of_null_segments(case: Case) -> bool:
 
 
 def _high_half_of_rsp(case: Case) -> bool:
-    ours, theirs = case.both("guest_rsp")
-    in_64_bit_mode = case["entry_controls"] & _IA32E_GUEST and case["guest_cs_access_rights"] & _LONG_CODE
-    return not in_64_bit_mode and ours != theirs and (ours ^ theirs) & 0xFFFFFFFF == 0
+    in_64_bit_mode = _ia32e(case) and case["guest_cs_access_rights"] & _LONG_CODE != 0
+    difference = _exclusive_or(case.both("guest_rsp"))
+    return not in_64_bit_mode and difference != 0 and difference & 0xFFFFFFFF == 0
 
 
 def _data_segment_for_code(case: Case) -> bool:
     ours, theirs = case.both("guest_cs_access_rights")
     return case["guest_cr0"] & _PROTECTED == 0 and 0 < ours ^ theirs < 0x10 and theirs & 0xF == 3
-
-
-def _exclusive_or(values: tuple[int, int]) -> int:
-    return values[0] ^ values[1]
 
 
 _ANY_ORDER = Disagreement(
@@ -326,12 +368,42 @@ _CHECKS = (
         refuses=lambda case: _code_segment(case) and not _level_of_code_is_the_selectors(case),
     ),
     Check(
-        "Bochs injects software exceptions into the activity state HLT",
+        "Bochs injects other exceptions than #DB and #MC into the activity state HLT",
         "27.3.1.5",
         frozenset({"guest.activity_state.event"}),
         lambda case: (
-            case["guest_activity_state"] == 1 and case["entry_interruption_info"] >> 8 & 7 in (4, 5, 6)
+            case["guest_activity_state"] == 1 and case["entry_interruption_info"] >> 8 & 7 in _EXCEPTIONS
         ),
+    ),
+    Check(
+        "Bochs takes all events of vector 18 for machine checks where the guest has shut down",
+        "27.3.1.5",
+        frozenset({"guest.activity_state.event"}),
+        lambda case: case["guest_activity_state"] == 2 and case["entry_interruption_info"] & 0xFF == 18,
+    ),
+    Check(
+        "Bochs does not ask for BS where a guest that single-steps is halted",
+        "27.3.1.5",
+        frozenset({"guest.pending_debug.bs"}),
+        lambda case: case["guest_activity_state"] == 1 and case["guest_interruptibility_state"] & 3 == 0,
+    ),
+    Check(
+        "Bochs does not check which events have an error code where IA32_VMX_BASIC[56] is 1",
+        "27.2.1.3",
+        frozenset({"control.event.error_code"}),
+        lambda case: case.profile is not None and case.profile.vmx_msrs()[_IA32_VMX_BASIC] >> 56 & 1 != 0,
+    ),
+    Check(
+        "Bochs asks for a canonical SSP, and for one of 32 bits outside IA-32e mode",
+        "27.3.1.4",
+        frozenset(),
+        refuses=_ssp_of_another_mode,
+    ),
+    Check(
+        "Bochs asks for an IA32_S_CET of 32 bits outside IA-32e mode",
+        "27.3.1.1",
+        frozenset(),
+        refuses=lambda case: _loads_cet(case) and not _ia32e(case) and case["guest_ia32_s_cet"] >> 32 != 0,
     ),
     Check(
         "Bochs takes \u201centry to SMM\u201d outside SMM for a fault of the guest's state",
@@ -348,6 +420,11 @@ _EXITS = (
         _breakpoint_alone,
     ),
     Exit(
+        "Bochs delivers pending debug exceptions to a guest that has shut down",
+        "27.7.3",
+        _debug_exception_in_shutdown,
+    ),
+    Exit(
         "Bochs holds the preemption timer's exit back in the shadow of STI and MOV SS",
         "27.7.4",
         _instruction_first,
@@ -361,14 +438,26 @@ _EXITS = (
 
 _INFORMATION = (
     Information(
+        "Bochs takes the preemption timer's exit before the MTF VM exit that follows an injected event",
+        "26.5.2",
+        ("X25", "X34"),
+        _trap_flag_after_injection,
+    ),
+    Information(
+        "B3 to B0 of the qualification may be set for breakpoints that are not enabled",
+        "28.2.1",
+        ("q",),
+        _breakpoints_without_one_enabled,
+    ),
+    Information(
         "Bochs gives exceptions of real-address mode an error code",
         "28.2.2",
         ("i", "e"),
         _error_code_in_real_address_mode,
     ),
     Information(
-        "the upper half of RSP outside 64-bit mode is not defined",
-        "3.4.1.1",
+        "the upper half of RSP is not defined outside 64-bit mode",
+        "27.3.2.3",
         (_saved("guest_rsp"),),
         _high_half_of_rsp,
     ),
@@ -381,11 +470,14 @@ _INFORMATION = (
             and case.both("guest_ia32_debugctl")[1] == case["guest_ia32_debugctl"]
         ),
     ),
-    Information(
-        "Bochs does not keep bit 13 of TR's access rights",
-        "28.3.2",
-        (_saved("guest_tr_access_rights"),),
-        lambda case: _exclusive_or(case.both("guest_tr_access_rights")) == 1 << 13,
+    *(
+        Information(
+            f"Bochs does not keep bit 13 of {name.upper()}'s access rights",
+            "28.3.2",
+            (_saved(f"guest_{name}_access_rights"),),
+            lambda case, rights=f"guest_{name}_access_rights": _exclusive_or(case.both(rights)) == 1 << 13,
+        )
+        for name in ("ldtr", "tr")
     ),
     Information(
         "Bochs makes CS a data segment where CR0.PE is 0",
