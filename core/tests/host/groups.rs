@@ -28,7 +28,7 @@ pub const GROUPS: &[Group] = &[
     group("BMI2", &[Feature::BMI2]),
     group("ADX", &[Feature::ADX]),
     group(
-        "LZCNT, POPCNT, MOVBE",
+        "LZCNT POPCNT MOVBE",
         &[Feature::LZCNT, Feature::POPCNT, Feature::MOVBE],
     ),
     group("MMX", &[Feature::MMX]),
@@ -37,11 +37,11 @@ pub const GROUPS: &[Group] = &[
     group("SSSE3", &[Feature::SSSE3]),
     group("SSE3", &[Feature::SSE3]),
     group("SSE2", &[Feature::SSE2]),
-    group("SSE, FXSR", &[Feature::SSE, Feature::FXSR]),
-    group("CMPXCHG8B, CMPXCHG16B", &[Feature::CX8, Feature::CMPXCHG16B]),
+    group("SSE and FXSR", &[Feature::SSE, Feature::FXSR]),
+    group("CMPXCHG8B CMPXCHG16B", &[Feature::CX8, Feature::CMPXCHG16B]),
     group("CMOV", &[Feature::CMOV]),
     group(
-        "integer, 8086 to 286",
+        "integer 8086 to 286",
         &[
             Feature::INTEL8086,
             Feature::INTEL8086_ONLY,
@@ -51,7 +51,7 @@ pub const GROUPS: &[Group] = &[
         ],
     ),
     group(
-        "integer, 386 and 486",
+        "integer 386 and 486",
         &[
             Feature::INTEL386,
             Feature::INTEL386_ONLY,
@@ -60,7 +60,7 @@ pub const GROUPS: &[Group] = &[
             Feature::INTEL486_A_ONLY,
         ],
     ),
-    group("integer, 64 bits", &[Feature::X64]),
+    group("integer 64 bits", &[Feature::X64]),
     group("hints and others", &[]),
 ];
 
