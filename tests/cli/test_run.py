@@ -184,50 +184,6 @@ def test_a_pipe_goes_to_the_guest(flat):
     assert (process.returncode, process.stdout, process.stderr) == (7, b"k", b"")
 
 
-# Sends back what COM1's interrupt brings, and an X ends it. It halts meanwhile, other interrupts are off.
-ECHO_BY_INTERRUPT = """
-    lgdt table
-    ljmp $8, $1f
-1:  mov $16, %eax; mov %eax, %ds; mov %eax, %ss; mov $0x200000, %esp
-    lidt interrupts
-    mov $received, %eax; mov %ax, gate; shr $16, %eax; mov %ax, gate + 6
-    mov $0x11, %al; outb %al, $0x20; mov $0x20, %al; outb %al, $0x21; mov $4, %al; outb %al, $0x21
-    mov $1, %al; outb %al, $0x21; mov $0xef, %al; outb %al, $0x21
-    mov $0x3fb, %dx; mov $3, %al; outb %al, %dx
-    mov $0x3fa, %dx; mov $1, %al; outb %al, %dx
-    mov $0x3fc, %dx; mov $8, %al; outb %al, %dx
-    mov $0x3f9, %dx; mov $1, %al; outb %al, %dx
-    sti
-2:  hlt; jmp 2b
-received:
-    mov $0x3fd, %dx; inb %dx, %al; test $1, %al; jz 3f
-    mov $0x3f8, %dx; inb %dx, %al; outb %al, %dx
-    cmp $'X', %al; jne received
-    mov $0xf4, %dx; mov $3, %al; outb %al, %dx
-3:  mov $0x20, %al; outb %al, $0x20
-    iret
-.balign 8
-descriptors: .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff
-table: .short 23; .long descriptors
-interrupts: .short 0x25 * 8 - 1; .long gate - 0x24 * 8
-gate: .short 0, 8, 0x8e00, 0
-"""
-
-
-def test_a_halted_guest_is_woken_by_all_of_a_pipe(assembled):
-    text = bytes(range(32, 88)) * 200 + b"X"
-    echo = [sys.executable, "-m", "gdbvmx", "run", assembled(ECHO_BY_INTERRUPT)]
-    process = subprocess.run(echo, input=text, capture_output=True, timeout=60, check=False)
-    assert (process.returncode, process.stdout) == (7, text)
-
-
-def test_a_pipe_that_ends_leaves_a_halted_guest_for_good(assembled):
-    echo = [sys.executable, "-m", "gdbvmx", "run", assembled(ECHO_BY_INTERRUPT)]
-    process = subprocess.run(echo, input=b"abc", capture_output=True, timeout=60, check=False)
-    assert (process.returncode, process.stdout) == (124, b"abc")
-    assert b"nothing is left that could wake one" in process.stderr
-
-
 def test_a_pipe_that_nobody_reads_ends_no_later(flat):
     """Its other end stays open, and the guest waits for nothing."""
     halted = [sys.executable, "-m", "gdbvmx", "run", flat(HALT)]

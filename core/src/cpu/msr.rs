@@ -95,10 +95,27 @@ fn read_only(_: &mut Cpu, _: &mut Bus, _: u32, _: u64) -> bool {
     false
 }
 
-/// A row for a field of `Msrs` that takes any value, or those that a check lets through.
+/// A row for a field of `Msrs` that takes any value, or those that a check lets through; where a feature is named,
+/// processors without it have no such register.
 macro_rules! stored {
     ($number:literal $name:literal $field:ident) => {
         stored!($number $name $field if |_, _| true)
+    };
+    ($number:literal $name:literal $field:ident of $feature:ident if $check:expr) => {
+        row(
+            $number,
+            $number,
+            $name,
+            |cpu, _, _| cpu.profile.has(feature::$feature).then_some(cpu.msr.$field),
+            |cpu, _, _, value| {
+                let check: fn(&Cpu, u64) -> bool = $check;
+                let good = cpu.profile.has(feature::$feature) && check(cpu, value);
+                if good {
+                    cpu.msr.$field = value;
+                }
+                good
+            },
+        )
     };
     ($number:literal $name:literal $field:ident if $check:expr) => {
         row(
@@ -194,23 +211,7 @@ static ROWS: &[Row] = &[
         |_, _, _| Some(TSC_RATIO << 8),
         read_only,
     ),
-    row(
-        0xe1,
-        0xe1,
-        "IA32_UMWAIT_CONTROL",
-        |cpu, _, _| {
-            cpu.profile
-                .has(feature::WAITPKG)
-                .then_some(cpu.msr.umwait_control)
-        },
-        |cpu, _, _, value| {
-            let good = cpu.profile.has(feature::WAITPKG) && value & UMWAIT_RESERVED == 0;
-            if good {
-                cpu.msr.umwait_control = value;
-            }
-            good
-        },
-    ),
+    stored!(0xe1 "IA32_UMWAIT_CONTROL" umwait_control of WAITPKG if |_, value| value & UMWAIT_RESERVED == 0),
     row(0xfe, 0xfe, "IA32_MTRRCAP", |_, _, _| Some(MTRR_CAP), read_only),
     stored!(0x174 "IA32_SYSENTER_CS" sysenter_cs),
     stored!(0x175 "IA32_SYSENTER_ESP" sysenter_esp if Cpu::canonical_base),
@@ -360,19 +361,7 @@ static ROWS: &[Row] = &[
         |cpu, bus, number| bus.x2apic_read(cpu.id, number).ok(),
         |cpu, bus, number, value| bus.x2apic_write(cpu.id, number, value).is_ok(),
     ),
-    row(
-        0xda0,
-        0xda0,
-        "IA32_XSS",
-        |cpu, _, _| cpu.profile.has(feature::XSAVES).then_some(cpu.msr.xss),
-        |cpu, _, _, value| {
-            let good = cpu.profile.has(feature::XSAVES) && value & !cpu.profile.xss_allowed() == 0;
-            if good {
-                cpu.msr.xss = value;
-            }
-            good
-        },
-    ),
+    stored!(0xda0 "IA32_XSS" xss of XSAVES if |cpu, value| value & !cpu.profile.xss_allowed() == 0),
     row(
         0xc000_0080,
         0xc000_0080,
