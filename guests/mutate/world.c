@@ -230,6 +230,9 @@ static void write_guest_state(const struct setup *setup, bool real)
 		write_small_segments(REAL_RIGHTS);
 }
 
+/* What the guest's tables are for. */
+static const struct setup *made_for;
+
 void world_reset_memory(void)
 {
 	static const struct msr_entry good[MSR_LIST_ENTRIES] = {
@@ -243,6 +246,8 @@ void world_reset_memory(void)
 		for (unsigned i = 0; i < MSR_LIST_ENTRIES; i++)
 			msr_lists[list][i] = good[i];
 	virtual_apic[VIRTUAL_TPR_OFFSET] = VIRTUAL_TPR;
+	/* Entries get accessed flags, and a PDPTE must not have one. */
+	fill_page_tables(made_for);
 }
 
 void world_forget_translations(void)
@@ -269,7 +274,7 @@ void world_create(const struct setup *setup)
 {
 	const bool real = setup->unrestricted && text_equal(setup->name, "real");
 
-	fill_page_tables(setup);
+	made_for = setup;
 	fill_descriptors(setup);
 	fill_vectors(setup, real);
 	world_reset_memory();

@@ -37,7 +37,7 @@ void world_create(const struct setup *setup);
 /* Makes the VMCS clear again, with its fields as they are. */
 void world_clear(void);
 
-/* Puts memory that events write to back as it was. */
+/* Puts memory that an entry or an event writes to back as it was. */
 void world_reset_memory(void);
 
 /* Drops what was cached of the guest's page tables, so that no case sees those of another's. */
