@@ -2,7 +2,7 @@
 
 use iced_x86::{Instruction, Mnemonic as Mn};
 
-use super::operand::{Based, Indexed, Memory};
+use super::operand::{Based, Indexed, Memory, Segmented};
 use super::{arithmetic, branch, series, transfer, vmcs, Fast};
 use crate::cpu::decode::Operand;
 use crate::cpu::exec::alu::{self, Change, Compute};
@@ -282,7 +282,22 @@ fn shift<K: Shift>(shape: &Shape) -> Option<Fast> {
 }
 
 fn mov(shape: &Shape) -> Option<Fast> {
+    flat_mov(shape).or_else(|| segmented_mov(shape))
+}
+
+fn flat_mov(shape: &Shape) -> Option<Fast> {
     from_and_to!(shape, T D S => transfer::mov::<T, D, S>)
+}
+
+fn segmented_mov(shape: &Shape) -> Option<Fast> {
+    match (shape.operands[0], shape.operands[1]) {
+        (Operand::Gpr(_), Operand::Memory(bytes)) => sized!(bytes, T => transfer::mov::<T, R0, Segmented>),
+        (Operand::Memory(bytes), Operand::Gpr(_)) => sized!(bytes, T => transfer::mov::<T, Segmented, R0>),
+        (Operand::Memory(bytes), Operand::Immediate) => {
+            sized!(bytes, T => transfer::mov::<T, Segmented, Imm>)
+        }
+        _ => None,
+    }
 }
 
 fn extend<const SIGNED: bool>(shape: &Shape) -> Option<Fast> {
@@ -432,11 +447,11 @@ fn row(mnemonic: Mn) -> Option<(Select, FlagUse)> {
     Some((select, flags))
 }
 
-/// Whether no operand is in memory. Outside 64-bit mode only such instructions have a handler here: segments have bases
+/// A MOV, or no operand is in memory. Outside 64-bit mode only such instructions have a handler here: segments have bases
 /// and limits, and branches end where a segment does.
-fn in_registers(candidate: &Candidate) -> bool {
+fn is_simple(candidate: &Candidate) -> bool {
     let plain = |operand: &Operand| matches!(operand, Operand::None | Operand::Gpr(_) | Operand::Immediate);
-    candidate.operands.iter().all(plain)
+    candidate.raw.mnemonic() == Mn::Mov || candidate.operands.iter().all(plain)
 }
 
 /// Gives the instructions of a block their handlers. From the last one up: what is wanted of the flags that an
@@ -453,7 +468,7 @@ pub fn choose(insns: &mut [Insn], candidates: &[Candidate], size: CodeSize) {
         let mut based = false;
         let chosen = row(candidate.raw.mnemonic())
             .filter(|_| candidate.known && !insn.has(flag::ALONE))
-            .filter(|(_, flags)| long || *flags != FlagUse::Reads && in_registers(candidate))
+            .filter(|(_, flags)| long || *flags != FlagUse::Reads && is_simple(candidate))
             .and_then(|(select, flags)| {
                 let shape = Shape {
                     raw: &candidate.raw,

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use crate::cpu::insn::{Imm, Insn, Reg};
 use crate::cpu::int::Int;
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, SegmentWindow};
 use crate::mmu::tlb::{Entry, PAGE_MASK};
 use crate::platform::Bus;
 
@@ -104,11 +104,46 @@ impl<A: Address> Output for Memory<A> {
         insn: &Insn,
         f: impl FnOnce(&mut Cpu, T) -> T,
     ) -> Option<()> {
-        let (page, within) = place(cpu, A::of(cpu, insn), |entry| entry.write)?;
-        let old = bus.ram.load_in_page(page, within)?;
-        let new = f(cpu, old);
-        bus.ram.store_in_page(page, within, new);
-        Some(())
+        change(cpu, bus, A::of(cpu, insn), f)
+    }
+}
+
+/// An operand in memory, in a segment that may have a base and a limit, its address of any size.
+pub struct Segmented;
+
+impl Segmented {
+    /// Its linear address, if all of it lies before `end`, which is that of what the segment lets through.
+    #[inline(always)]
+    fn linear<T: Int>(cpu: &Cpu, insn: &Insn, end: fn(&SegmentWindow) -> u64) -> Option<u64> {
+        let (window, ea) = (&cpu.window[(insn.seg & 7) as usize], cpu.ea(insn));
+        let within = ea.wrapping_add(T::BYTES - 1) < end(window);
+        within.then_some(ea.wrapping_add(window.base))
+    }
+}
+
+impl Input for Segmented {
+    #[inline(always)]
+    fn get<T: Int>(cpu: &Cpu, bus: &Bus, insn: &Insn) -> Option<T> {
+        let linear = Segmented::linear::<T>(cpu, insn, |window| window.read_end)?;
+        load(cpu, bus, linear)
+    }
+}
+
+impl Output for Segmented {
+    #[inline(always)]
+    fn put<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, value: T) -> Option<()> {
+        let linear = Segmented::linear::<T>(cpu, insn, |window| window.write_end)?;
+        store(cpu, bus, linear, value)
+    }
+    #[inline(always)]
+    fn change<T: Int>(
+        cpu: &mut Cpu,
+        bus: &mut Bus,
+        insn: &Insn,
+        f: impl FnOnce(&mut Cpu, T) -> T,
+    ) -> Option<()> {
+        let linear = Segmented::linear::<T>(cpu, insn, |window| window.write_end)?;
+        change(cpu, bus, linear, f)
     }
 }
 
@@ -122,6 +157,15 @@ pub fn load<T: Int>(cpu: &Cpu, bus: &Bus, linear: u64) -> Option<T> {
 pub fn store<T: Int>(cpu: &Cpu, bus: &mut Bus, linear: u64, value: T) -> Option<()> {
     let (page, within) = place(cpu, linear, |entry| entry.write)?;
     bus.ram.store_in_page(page, within, value).then_some(())
+}
+
+#[inline(always)]
+fn change<T: Int>(cpu: &mut Cpu, bus: &mut Bus, linear: u64, f: impl FnOnce(&mut Cpu, T) -> T) -> Option<()> {
+    let (page, within) = place(cpu, linear, |entry| entry.write)?;
+    let old = bus.ram.load_in_page(page, within)?;
+    let new = f(cpu, old);
+    bus.ram.store_in_page(page, within, new);
+    Some(())
 }
 
 /// The page of RAM that the TLB knows a linear address to lie in, by its number, and the offset in the page.
