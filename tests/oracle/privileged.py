@@ -34,10 +34,10 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from decisions import TABLE, Outcome, decided
+from decisions import LOST_THERE, TABLE, Outcome, decided, decided_alone
 
 from gdbvmx.reference import bochs
 
@@ -77,6 +77,35 @@ class Comparison:
     undecided: list[tuple[Outcome, Outcome]] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     """Cases that one of the two did not survive."""
+    alike_alone: int = 0
+    """Cases that are the same where none comes before: one that the two take differently may leave different
+    memory beyond the sandbox, where a later one comes to."""
+
+    neither: int = 0
+    """Cases that shut both of the two down."""
+
+    def add_lost(self, alone: Cases) -> None:
+        """A case that one of the two did not survive, or neither."""
+        here, there = _both(alone)
+        if not here and not there:
+            self.neither += 1
+        elif there or (decision := decided_alone(here[alone.first])) is None:
+            self.lost.append(alone.first)
+        else:
+            self.decisions[decision.name] += 1
+
+    def add(self, ours: Outcome, theirs: Outcome, alone: Cases) -> None:
+        """Two outcomes of the case `alone` that are not the same."""
+        decision = decided(ours, theirs)
+        if decision is None:
+            here, there = _both(alone)
+            if here and here == there:
+                self.alike_alone += 1
+                return
+        if decision is None:
+            self.undecided.append((ours, theirs))
+        else:
+            self.decisions[decision.name] += 1
 
 
 def outcomes(output: str) -> Iterator[Outcome]:
@@ -121,27 +150,27 @@ def output_there(cases: Cases, *more: str) -> str:
     return run.output
 
 
+def _both(cases: Cases) -> tuple[dict[int, Outcome], dict[int, Outcome]]:
+    with ThreadPoolExecutor() as pool:
+        here, there = [pool.submit(output, cases) for output in (output_here, output_there)]
+    return tuple({outcome.number: outcome for outcome in outcomes(run.result())} for run in (here, there))
+
+
 def compare(cases: Cases) -> Comparison:
     """Runs the cases on both; a run that ends early is begun again after the case that ended it."""
     result = Comparison()
     first, end = cases.first, cases.first + cases.count
     while first < end:
         part = Cases(first, min(CASES_PER_RUN, end - first), cases.seed, cases.family)
-        with ThreadPoolExecutor() as pool:
-            runs = [pool.submit(output, part) for output in (output_here, output_there)]
-        here, there = ({outcome.number: outcome for outcome in outcomes(run.result())} for run in runs)
+        here, there = _both(part)
         both = sorted(here.keys() & there.keys())
         result.cases += len(both)
         for number in both:
             if here[number] != there[number]:
-                decision = decided(here[number], there[number])
-                if decision is None:
-                    result.undecided.append((here[number], there[number]))
-                else:
-                    result.decisions[decision.name] += 1
+                result.add(here[number], there[number], replace(cases, first=number, count=1))
         first += len(both)
         if len(both) < part.count:
-            result.lost.append(first)
+            result.add_lost(replace(cases, first=first, count=1))
             first += 1
     return result
 
@@ -164,13 +193,14 @@ def main() -> int:
         print("here", output_here(cases, "detail=all"), "there", output_there(cases, "detail=all"), sep="\n")
         return 0
     result = compare(cases)
-    sections = {row.name: row.section for row in TABLE}
+    sections = {row.name: row.section for row in (*TABLE, *LOST_THERE)}
     for name, count in result.decisions.most_common():
         print(f"{count:8} {name} (SDM {sections[name]})")
     for ours, theirs in result.undecided:
         print(f"undecided:\n  here  {ours}\n  there {theirs}")
     print(
         f"{result.cases} cases, {sum(result.decisions.values())} decided by the SDM, "
+        f"{result.alike_alone} alike when alone, {result.neither} that shut both down, "
         f"{len(result.undecided)} undecided, lost: {result.lost or 'none'}"
     )
     return 1 if result.undecided or result.lost else 0

@@ -198,3 +198,72 @@ fn ports_above_iopl_are_for_the_bitmap_to_allow() {
     bench.run(&[0xec]);
     assert_eq!(bench.cpu.rip, CODE + 1);
 }
+
+#[test]
+fn invpcid_looks_at_all_of_its_type_and_descriptor() {
+    const OPERAND: u64 = 0xd000;
+    // INVPCID RCX, [RAX]
+    let outcome = |kind: u64, pcid: u64, linear: u64, cr4: u64| {
+        let mut bench = Bench::long();
+        bench.cpu.cr4 |= cr4;
+        bench.cpu.update_space();
+        // Clear of the paging structures.
+        bench.store::<8>(OPERAND, pcid);
+        bench.store::<8>(OPERAND + 8, linear);
+        (bench.cpu.regs[RAX], bench.cpu.regs[RCX]) = (OPERAND, kind);
+        bench.run(&[0x66, 0x0f, 0x38, 0x82, 0x08]);
+        bench.cpu.rip
+    };
+    for kind in 0..4 {
+        assert_eq!(outcome(kind, 0, 0x1000, 0), CODE + 5, "type {kind}");
+        assert_eq!(outcome(kind, 5, 0x1000, CR4_PCIDE), CODE + 5, "type {kind}");
+        assert_eq!(
+            outcome(kind, 1 << 12, 0x1000, CR4_PCIDE),
+            handler(GENERAL_PROTECTION),
+            "type {kind}"
+        );
+    }
+    for (kind, pcid, linear) in [(4, 0, 0), (1 << 32, 0, 0), (0, 5, 0), (1, 5, 0), (0, 0, 1 << 62)] {
+        assert_eq!(
+            outcome(kind, pcid, linear, 0),
+            handler(GENERAL_PROTECTION),
+            "type {kind:#x}, PCID {pcid}, address {linear:#x}"
+        );
+    }
+}
+
+#[test]
+fn tsc_aux_has_no_upper_half() {
+    let mut bench = Bench::long();
+    (bench.cpu.regs[RCX], bench.cpu.regs[RAX], bench.cpu.regs[RDX]) = (0xc000_0103, 7, 0);
+    bench.run(&[0x0f, 0x30]);
+    assert_eq!(bench.cpu.msr.tsc_aux, 7);
+    bench.cpu.regs[RDX] = 1;
+    assert_eq!(bench.fault(&[0x0f, 0x30], GENERAL_PROTECTION), 0);
+    assert_eq!(bench.cpu.msr.tsc_aux, 7);
+}
+
+/// PKRU is about user-mode addresses, whoever accesses them (SDM vol. 3, 4.6.2).
+#[test]
+fn protection_keys_go_by_the_page_and_not_by_who_accesses_it() {
+    // The second 2 MB have key 1, for supervisors or for all. MOV EAX, [RAX]
+    let read = |mut bench: Bench, user: u64| {
+        bench.store::<8>(PAGE_TABLES + 0x2008, 0x20_0083 | user | 1 << 59);
+        bench.cpu.cr4 |= CR4_PKE;
+        bench.cpu.msr.pkru = 0b01 << 2;
+        bench.cpu.update_space();
+        bench.cpu.regs[RAX] = 0x20_0000;
+        bench.run(&[0x8b, 0x00]);
+        if bench.cpu.rip == CODE + 2 {
+            None
+        } else {
+            bench.assert_in(PAGE_FAULT);
+            Some(bench.load::<8>(bench.cpu.regs[RSP]))
+        }
+    };
+    // Present, by a program, by a key.
+    assert_eq!(read(Bench::long(), 0), None);
+    assert_eq!(read(Bench::long(), 4), Some(0x21));
+    assert_eq!(read(Bench::long().user(), 4), Some(0x25));
+    assert_eq!(read(Bench::long().user(), 0), Some(0x05));
+}
