@@ -151,6 +151,7 @@ _LOAD_CET = 1 << 20
 _EPT_FLAGS = 1 << 6
 _SAVE_DEBUG_CONTROLS = 1 << 2
 _UNUSABLE = 1 << 16
+_INTERRUPTS = 1 << 9
 _RESUME = 1 << 16
 _ERROR_CODE = 1 << 11
 _EXCEPTIONS = (3, 4, 5, 6)
@@ -228,10 +229,10 @@ def _null_stack_segment(case: Case) -> bool:
 
 def _breakpoint_alone(case: Case) -> bool:
     """Only the enabled-breakpoint bit is set. A #DB comes of that here: its VM exit, one of its delivery, or
-    the VM exit after that."""
+    the VM exit after that, by the preemption timer or the monitor trap flag."""
     ours = case.ours.split()
     alone = case["guest_pending_debug_exceptions"] & 0x500F == 0x1000
-    delivered = ours[0] == "X34" and case.both("guest_rsp")[0] != case["guest_rsp"]
+    delivered = ours[0] in ("X25", "X34") and case.both("guest_rsp")[0] != case["guest_rsp"]
     if case["entry_interruption_info"] & _VALID or not alone or not case.theirs.startswith("X34"):
         return False
     return "i80000301" in ours or "v80000301" in ours or delivered
@@ -490,6 +491,14 @@ _INFORMATION = (
         "28.3.3",
         (_saved("guest_rflags"),),
         _resume_flag,
+    ),
+    Information(
+        "Bochs clears IF of a guest that enters the activity state shutdown",
+        "28.3.3",
+        (_saved("guest_rflags"),),
+        lambda case: (
+            case["guest_activity_state"] == 2 and _exclusive_or(case.both("guest_rflags")) == _INTERRUPTS
+        ),
     ),
     Information(
         "the bases of FS and GS made null on the way out of virtual-8086 mode are not defined",
