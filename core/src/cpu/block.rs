@@ -51,6 +51,10 @@ impl Block {
             };
         }
     }
+
+    fn unlink(&mut self) {
+        self.links = Default::default();
+    }
 }
 
 /// Where a block went before. `context` is the TLB's `unique_context` plus this cache's epoch; 0 matches nothing.
@@ -195,7 +199,7 @@ impl CodeCache {
                 self.free.push(id);
             }
         }
-        self.epoch += EPOCH;
+        self.next_epoch();
     }
 
     pub fn clear(&mut self) {
@@ -203,7 +207,17 @@ impl CodeCache {
         self.free.clear();
         self.by_key.clear();
         self.by_page.clear();
-        self.epoch += EPOCH;
+        self.next_epoch();
+    }
+
+    /// From now on no link is valid. Where the epochs are used up, links of the first ones would be valid again: there all
+    /// links go.
+    fn next_epoch(&mut self) {
+        self.epoch = self.epoch.checked_add(EPOCH).unwrap_or_else(|| {
+            self.recent.fill(Link::default());
+            self.blocks.iter_mut().for_each(Block::unlink);
+            EPOCH
+        });
     }
 }
 
@@ -231,5 +245,26 @@ mod tests {
         code.link(last, 8, 8, next);
         code.link(next, 8, 8, next);
         assert_eq!(code.block(next).next(8, 8), Some(next));
+    }
+
+    /// After 16 million changes of code the epochs begin anew.
+    #[test]
+    fn links_of_the_first_epoch_do_not_become_valid_again() {
+        let mut code = CodeCache::default();
+        let context = code.context(1, CodeSize::Bits64);
+        let [from, to] = [0, 0x1000].map(|ram| code.insert(key(ram), Block::new(Vec::new(), false)));
+        code.link(from, 8, context, to);
+        code.remember(8, context, to);
+        assert_eq!(
+            (code.block(from).next(8, context), code.recent(8, context)),
+            (Some(to), Some(to))
+        );
+        code.epoch = 0u64.wrapping_sub(EPOCH);
+        code.invalidate(0x2000);
+        assert_eq!(code.context(1, CodeSize::Bits64), context);
+        assert_eq!(
+            (code.block(from).next(8, context), code.recent(8, context)),
+            (None, None)
+        );
     }
 }
