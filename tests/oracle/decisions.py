@@ -416,6 +416,16 @@ TABLE = (
         ),
     ),
     Decision(
+        "whether an access that goes around the end of 4 GB faults is the processor's choice",
+        "vol. 3, 5.3",
+        lambda ours, theirs, differing: (
+            differing <= {"cr2", "registers"}
+            and ours.mode != "long64"
+            and ours.vector == DOUBLE_FAULT
+            and (ours.cr2, theirs.cr2 >> 3) == (0, 0xFFFFFFFF >> 3)
+        ),
+    ),
+    Decision(
         "a stack pointer that is not canonical comes before one that is not aligned",
         "vol. 3, table 6-2",
         lambda ours, theirs, differing: (
