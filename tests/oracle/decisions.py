@@ -88,6 +88,11 @@ def _is_near_call(opcode: bytes) -> bool:
     return opcode[:1] == b"\xe8" or _is_group5(opcode, 2)
 
 
+def _loads_table(opcode: bytes) -> bool:
+    """LGDT or LIDT."""
+    return opcode[:2] == b"\x0f\x01" and len(opcode) > 2 and opcode[2] >> 3 & 7 in (2, 3)
+
+
 def _is_far_call(opcode: bytes) -> bool:
     return opcode[:1] == b"\x9a" or _is_group5(opcode, 3)
 
@@ -423,6 +428,16 @@ TABLE = (
             and ours.mode != "long64"
             and ours.vector == DOUBLE_FAULT
             and (ours.cr2, theirs.cr2 >> 3) == (0, 0xFFFFFFFF >> 3)
+        ),
+    ),
+    Decision(
+        "the base of a table is canonical by the processor's width, and Bochs's has no 5-level paging",
+        "vol. 1, 3.3.7.1",
+        lambda ours, theirs, differing: (
+            ours.mode == "long64"
+            and (theirs.vector, theirs.error) == (GENERAL_PROTECTION, 0)
+            and _loads_table(_opcode(theirs.last, theirs.mode))
+            and ours.ip[1] > theirs.ip[1]
         ),
     ),
     Decision(

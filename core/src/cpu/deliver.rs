@@ -358,12 +358,11 @@ fn handler(cpu: &mut Cpu, bus: &mut Bus, gate: &Gate) -> Result<Descriptor, Stop
     if !rights.present() {
         return Err(cpu.segment_not_present(code.error_code()));
     }
-    cpu.check_target(&code.segment(), gate.offset)?;
     Ok(code)
 }
 
-/// Pushes the frame of IA-32e mode (SDM vol. 3, 6.14), marks the handler's code segment accessed, now that nothing of
-/// the stack can fault any more, and loads SS:RSP.
+/// Checks where the handler begins, now that its stack is known (SDM vol. 2, INT n), pushes the frame of IA-32e mode
+/// (vol. 3, 6.14), marks the handler's code segment accessed, as nothing of the stack can fault any more, and loads SS:RSP.
 fn frame_64(cpu: &mut Cpu, bus: &mut Bus, event: &Event, gate: &Gate, code: &mut Descriptor, to: u8) -> Done {
     let inner = to < cpu.cpl;
     let pointer = if gate.ist != 0 {
@@ -378,6 +377,7 @@ fn frame_64(cpu: &mut Cpu, bus: &mut Bus, event: &Event, gate: &Gate, code: &mut
     } else {
         cpu.seg[SS]
     };
+    cpu.check_target(&code.segment(), gate.offset)?;
     let mut stack = Stack::of_pointer(cpu, segment, pointer & !15, to);
     let frame = [
         cpu.seg[SS].selector as u64,
@@ -413,6 +413,7 @@ fn frame(cpu: &mut Cpu, bus: &mut Bus, event: &Event, gate: &Gate, code: &mut De
     let mut stack = if to < cpu.cpl {
         let (selector, pointer) = cpu.task_stack(bus, to)?;
         let segment = cpu.stack_segment(bus, selector, to, vector::INVALID_TSS)?;
+        cpu.check_target(&code.segment(), gate.offset)?;
         let mut stack = Stack::of_segment(cpu, segment, pointer, to);
         if cpu.virtual_8086() {
             for index in [GS, FS, DS, ES] {
@@ -423,6 +424,7 @@ fn frame(cpu: &mut Cpu, bus: &mut Bus, event: &Event, gate: &Gate, code: &mut De
         stack.push(cpu, bus, bytes, cpu.regs[RSP])?;
         stack
     } else {
+        cpu.check_target(&code.segment(), gate.offset)?;
         Stack::current(cpu)
     };
     stack.push(cpu, bus, bytes, flags)?;

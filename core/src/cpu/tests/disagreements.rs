@@ -330,6 +330,16 @@ fn a_task_that_switches_to_itself_goes_on() {
 }
 
 #[test]
+fn an_interrupt_looks_at_its_stack_before_where_its_handler_begins() {
+    let mut bench = Bench::protected().user();
+    // Code of level 1 with room for one byte, and a stack of level 0.
+    bench.descriptor(ABSENT, 0x0040_bb00_0000_0000);
+    bench.gate_to(0x20, ABSENT, USER_GATE, 0);
+    bench.task_stack(1, DATA0, INNER_STACK as u32);
+    assert_eq!(bench.fault(&[0xcd, 0x20], INVALID_TSS), DATA0 as u64);
+}
+
+#[test]
 fn an_interrupt_that_fails_on_the_stack_leaves_the_code_segment_alone() {
     for (mut bench, limit) in [(Bench::protected(), 0), (Bench::long(), 0)] {
         // Not yet accessed; the stack has no room, or no page.
