@@ -560,10 +560,9 @@ fn the_tpr_shadow_and_its_threshold() {
     assert!(bench.words().contains("threshold"), "{}", bench.words());
 }
 
-#[test]
-fn a_guest_in_protected_mode_without_paging() {
-    // In 32-bit code: INC EAX; VMCALL.
-    let mut bench = Bench::with_guest(&[0x40, 0x0f, 0x01, 0xc1]);
+/// An unrestricted guest without paging; `cr0` beside ET and NE.
+fn unrestricted(code: &[u8], cr0: u64) -> Bench {
+    let mut bench = Bench::with_guest(code);
     add_ept(&mut bench, 7);
     bench.set_bits(
         field::SECONDARY_PROCESSOR_BASED_CONTROLS,
@@ -571,8 +570,15 @@ fn a_guest_in_protected_mode_without_paging() {
     );
     let controls = bench.get(field::ENTRY_CONTROLS);
     bench.set(field::ENTRY_CONTROLS, controls & !entry::IA32E_MODE_GUEST);
-    bench.set(field::GUEST_CR0, 0x31);
+    bench.set(field::GUEST_CR0, CR0_ET | CR0_NE | cr0);
     bench.set(field::GUEST_CR4, CR4_VMXE);
+    bench
+}
+
+#[test]
+fn a_guest_in_protected_mode_without_paging() {
+    // In 32-bit code: INC EAX; VMCALL.
+    let mut bench = unrestricted(&[0x40, 0x0f, 0x01, 0xc1], CR0_PE);
     bench.set(field::GUEST_CS_ACCESS_RIGHTS, 0xc09b);
     bench.cpu.regs[RAX] = 5;
     assert_eq!(bench.launch(), reason::VMCALL as u64, "{}", bench.words());

@@ -7,16 +7,7 @@ const UNUSABLE: u64 = 1 << 16;
 /// With its code at 0x1000 and all other segments at 0.
 fn real(code: &[u8]) -> Bench {
     const CODE: u64 = 0x1000;
-    let mut bench = Bench::with_guest(&[]);
-    add_ept(&mut bench, 7);
-    bench.set_bits(
-        field::SECONDARY_PROCESSOR_BASED_CONTROLS,
-        secondary::UNRESTRICTED_GUEST,
-    );
-    let controls = bench.get(field::ENTRY_CONTROLS);
-    bench.set(field::ENTRY_CONTROLS, controls & !entry::IA32E_MODE_GUEST);
-    bench.set(field::GUEST_CR0, 0x30);
-    bench.set(field::GUEST_CR4, CR4_VMXE);
+    let mut bench = unrestricted(&[], 0);
     bench.set(field::GUEST_CS_BASE, CODE);
     bench.set(field::GUEST_CS_SELECTOR, CODE >> 4);
     for (limit, rights) in [
