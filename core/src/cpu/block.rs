@@ -16,7 +16,7 @@ pub struct Block {
     pub branches: bool,
     /// A breakpoint may lie at its start: to be entered by `CodeCache` look-up only, never by a link.
     pub guarded: bool,
-    links: [Link; 3],
+    links: [Link; LINKS],
 }
 
 impl Block {
@@ -40,15 +40,15 @@ impl Block {
             .map(|link| link.block)
     }
 
-    /// Notes what follows, if there is room: a return that goes to more places than there are links is left to
-    /// `CodeCache::recent`, which is not much slower than making a link each time.
-    pub fn link(&mut self, linear: u64, context: u64, block: BlockId) {
-        if let Some(link) = self.links.iter_mut().find(|link| link.context != context) {
-            *link = Link {
-                linear,
-                context,
-                block,
-            };
+    /// Notes what follows, if there is room.
+    fn link(&mut self, link: Link) -> bool {
+        let free = self.links.iter_mut().find(|it| it.context != link.context);
+        match free {
+            Some(free) => {
+                *free = link;
+                true
+            }
+            None => false,
         }
     }
 
@@ -64,6 +64,11 @@ struct Link {
     context: u64,
     block: BlockId,
 }
+
+/// Of a block.
+const LINKS: usize = 3;
+/// One in this many times that there is no room for a link one is made all the same.
+const GIVES_WAY: u32 = 16;
 
 /// Starts of recently entered blocks by linear address: what indirect branches and returns use.
 const RECENT: usize = 4096;
@@ -87,6 +92,8 @@ pub struct CodeCache {
     recent: Box<[Link]>,
     /// Counts in steps of `EPOCH`.
     epoch: u64,
+    /// How many times there was no room for a link.
+    crowded: u32,
     /// The breakpoints' generation that blocks were cut for.
     pub breakpoints: u64,
 }
@@ -109,6 +116,7 @@ impl Default for CodeCache {
             by_page: FxHashMap::default(),
             recent: vec![Link::default(); RECENT].into(),
             epoch: EPOCH,
+            crowded: 0,
             breakpoints: 0,
         }
     }
@@ -131,8 +139,22 @@ impl CodeCache {
             return;
         }
         // To take `to` in, all blocks may have been forgotten, `from` among them.
-        if let Some(block) = self.blocks.get_mut(from as usize) {
-            block.link(linear, context, to);
+        let Some(block) = self.blocks.get_mut(from as usize) else {
+            return;
+        };
+        let link = Link {
+            linear,
+            context,
+            block: to,
+        };
+        if block.link(link) {
+            return;
+        }
+        // A return that goes to more places than there are links is left to `recent`, which is not much slower than to
+        // make a link each time. Now and then one gives way: those of a return's first callers do not stay for ever.
+        self.crowded = self.crowded.wrapping_add(1);
+        if self.crowded % GIVES_WAY == 0 {
+            block.links[(self.crowded / GIVES_WAY) as usize % LINKS] = link;
         }
     }
 
@@ -245,6 +267,21 @@ mod tests {
         code.link(last, 8, 8, next);
         code.link(next, 8, 8, next);
         assert_eq!(code.block(next).next(8, 8), Some(next));
+    }
+
+    #[test]
+    fn a_return_forgets_callers_that_come_no_more() {
+        let mut code = CodeCache::default();
+        let [from, to] = [0, 0x1000].map(|ram| code.insert(key(ram), Block::new(Vec::new(), false)));
+        (0..LINKS as u64).for_each(|first| code.link(from, first, 8, to));
+        let known = |code: &CodeCache, linear| code.block(from).next(linear, 8).is_some();
+        for _ in 0..LINKS as u32 * LINKS as u32 * GIVES_WAY {
+            let missed = (100..100 + LINKS as u64).find(|linear| !known(&code, *linear));
+            missed
+                .into_iter()
+                .for_each(|linear| code.link(from, linear, 8, to));
+        }
+        assert!((100..100 + LINKS as u64).all(|linear| known(&code, linear)));
     }
 
     /// After 16 million changes of code the epochs begin anew.

@@ -42,6 +42,7 @@ pub struct Turn {
 }
 
 /// Runs one processor. `bus.clock` advances by the instructions retired.
+#[inline(never)]
 pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> TurnEnd {
     cpu.clock_base = bus.clock.wrapping_sub(cpu.icount);
     let mut leave_breakpoint = turn.leave_breakpoint;
@@ -58,8 +59,10 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
             bus.advance(cpu.id);
             due = bus.deadline_for(cpu.id);
         }
-        if let Some(end) = interrupted(cpu, bus) {
-            return end;
+        if wants_attention(bus) {
+            if let Some(end) = interrupted(cpu, bus) {
+                return end;
+            }
         }
         if cpu.icount >= turn.until {
             return TurnEnd::Count;
@@ -120,8 +123,7 @@ pub fn turn(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, turn: Turn) -> T
             }
         }
         let trapped = cpu.vmx.single_steps();
-        let stepping = trapped || armed || cpu.flags.has(flags::TF | flags::RF) || cpu.shadow != Shadow::None;
-        if stepping || !within || code.block(first).insns.len() == 1 {
+        if cpu.steps() || !within || code.block(first).insns.len() == 1 {
             step(cpu, bus, code, first);
         } else {
             match cpu.code_size {
@@ -160,7 +162,18 @@ fn chain<const LONG: bool>(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, m
                 }
             }
             Err(Stop::Taken) => cpu.icount += cpu.stopped_at as u64 + 1,
-            Err(stop) => return leave(cpu, bus, &block.insns[cpu.stopped_at as usize], stop),
+            Err(stop) => {
+                let was_guest = cpu.vmx.guest;
+                leave(cpu, bus, &block.insns[cpu.stopped_at as usize], stop);
+                if !LONG || cpu.vmx.guest == was_guest {
+                    return;
+                }
+                match enter_world(cpu, bus, code, until) {
+                    Some(next) => id = next,
+                    None => return,
+                }
+                continue;
+            }
         }
         if LONG && !cpu.long64() {
             return;
@@ -176,6 +189,26 @@ fn chain<const LONG: bool>(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, m
             },
         };
     }
+}
+
+/// The block that begins another world, which VM entry or exit has just switched to. `None`: the run loop must look first,
+/// as it may find something, or as the world is not one of 64-bit mode. `until` was found before the switch; what can bring
+/// it nearer since is a VMX-preemption timer, or an MSR that a list has loaded.
+#[inline(always)]
+fn enter_world(cpu: &mut Cpu, bus: &mut Bus, code: &CodeCache, until: u64) -> Option<BlockId> {
+    bus.clock = cpu.clock_base.wrapping_add(cpu.icount);
+    let sooner = std::mem::take(&mut cpu.vmx.list_processed) | cpu.vmx.timer.is_some();
+    let looks = sooner
+        || cpu.icount >= until
+        || bus.ram.has_stale()
+        || wants_attention(bus)
+        || !nothing_waits(cpu, bus)
+        || cpu.steps()
+        || cpu.cr4 & CR4_CET != 0;
+    if looks || !cpu.long64() || bus.debug.breakpoints.generation != code.breakpoints {
+        return None;
+    }
+    code.recent(cpu.rip, code.context(cpu.tlb.unique_context(), CodeSize::Bits64))
 }
 
 /// The block that follows `id`, where no link says so. `None`: the run loop must look first.
@@ -343,6 +376,17 @@ fn nothing_waits(cpu: &Cpu, bus: &Bus) -> bool {
     !waits && (!cpu.vmx.guest || vmx::boundary::nothing_waits(cpu, bus))
 }
 
+impl Cpu {
+    /// Whether the processor runs one instruction only before it looks again.
+    #[inline(always)]
+    fn steps(&self) -> bool {
+        self.vmx.single_steps()
+            | self.breakpoints_armed()
+            | self.flags.has(flags::TF | flags::RF)
+            | (self.shadow != Shadow::None)
+    }
+}
+
 /// What comes between two instructions, in the order of SDM vol. 3, 7.9 (table "Priority among concurrent events").
 #[inline(never)]
 fn between_instructions(cpu: &mut Cpu, bus: &mut Bus, mask_interrupts: bool) -> Result<Ready, Stop> {
@@ -460,7 +504,18 @@ fn take_signals(cpu: &mut Cpu, bus: &mut Bus) -> Result<bool, Stop> {
     Ok(false)
 }
 
+/// Whether `interrupted` would find something: one look at all that it looks at one by one.
+#[inline(always)]
+fn wants_attention(bus: &Bus) -> bool {
+    bus.debug.watches.were_hit()
+        | bus.debug.catches.were_hit()
+        | bus.request.is_some()
+        | bus.output_full()
+        | bus.debug.events.must_drain()
+}
+
 /// Whether a debugger, a device or a trace wants the machine to stop here.
+#[cold]
 fn interrupted(cpu: &Cpu, bus: &mut Bus) -> Option<TurnEnd> {
     if bus.debug.watches.were_hit() {
         if let Some(watch) = bus.debug.watches.take_hit(cpu.id, cpu.world()) {

@@ -74,10 +74,8 @@ impl Segments {
 
     /// Takes all of them from `segments`.
     #[inline(always)]
-    pub fn load(&mut self, segments: impl IntoIterator<Item = Segment>) {
-        for (register, segment) in self.registers.iter_mut().zip(segments) {
-            *register = segment;
-        }
+    pub fn load(&mut self, segments: &[Segment; 8]) {
+        self.registers = *segments;
         self.written = false;
     }
 

@@ -110,6 +110,11 @@ impl Catches {
         self.note(|catch| *catch == Catch::Field(encoding));
     }
 
+    #[inline]
+    pub fn were_hit(&self) -> bool {
+        self.hit.is_some()
+    }
+
     pub fn take_hit(&mut self) -> Option<u32> {
         self.hit.take()
     }

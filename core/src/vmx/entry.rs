@@ -12,7 +12,7 @@ use super::reasons::reason;
 use super::record::FailReason;
 use super::rules::{self, Context, Environment, MsrListUse, Outcome};
 use super::state::Controls;
-use super::vmcs::Modes;
+use super::vmcs::Passed;
 use super::{force, guest_state, msr_list};
 use crate::cpu::deliver;
 use crate::cpu::exception::{Event as Delivered, EventKind as Kind};
@@ -20,6 +20,9 @@ use crate::cpu::insn::Insn;
 use crate::cpu::{Activity, Cpu, Done, Shadow, Stop};
 use crate::debug::events::{Event, EventKind};
 use crate::platform::Bus;
+
+/// There is no system-management mode here.
+const IN_SMM: bool = false;
 
 const LEAF_7_EBX_SGX: u32 = 1 << 2;
 const LEAF_7_EBX_RTM: u32 = 1 << 11;
@@ -57,11 +60,16 @@ pub fn enter(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, launch: bool) -> Done {
         };
         return fail(cpu, bus, insn, name, number, reason);
     }
-    let Some((broken, modes)) = judge(cpu, bus, |it| (rules::first_broken(it), it.modes())) else {
+    let decided = match rules::decided(vmcs, vmcs.modes(cpu.long_mode(), IN_SMM)) {
+        Some(passed) => Some(Ok(passed)),
+        None => judge(cpu, bus, rules::decide),
+    };
+    let Some(decided) = decided else {
         return fail(cpu, bus, insn, name, 0, FailReason::NoCurrentVmcs);
     };
-    if let Some(rule) = broken {
-        match rule.outcome {
+    let passed = match decided {
+        Ok(passed) => passed,
+        Err(rule) => match rule.outcome {
             Outcome::FailValid(number) => {
                 return fail(cpu, bus, insn, name, number, FailReason::Rule(rule));
             }
@@ -77,8 +85,8 @@ pub fn enter(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, launch: bool) -> Done {
                 exit::entry_failure(cpu, bus, failure);
                 return Err(Stop::World);
             }
-        }
-    }
+        },
+    };
     let rip = cpu.ip(insn);
     if let Some((reason, qualification)) = force::entry_failure(bus) {
         begin(cpu);
@@ -92,7 +100,7 @@ pub fn enter(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, launch: bool) -> Done {
         exit::entry_failure(cpu, bus, failure);
         return Err(Stop::World);
     }
-    go(cpu, bus, rip, modes);
+    go(cpu, bus, rip, passed);
     Err(Stop::World)
 }
 
@@ -124,7 +132,7 @@ pub fn environment<'a>(
     let features = profile.extended_features();
     Environment {
         long_mode,
-        in_smm: false,
+        in_smm: IN_SMM,
         physical_address_width: profile.maxphyaddr() as u8,
         linear_address_width: profile.linear_address_width(),
         efer_reserved: profile.efer_reserved(),
@@ -157,7 +165,7 @@ fn begin(cpu: &mut Cpu) {
 }
 
 /// The part that comes after the checks.
-fn go(cpu: &mut Cpu, bus: &mut Bus, launch_rip: u64, modes: Modes) {
+fn go(cpu: &mut Cpu, bus: &mut Bus, launch_rip: u64, passed: Passed) {
     begin(cpu);
     guest_state::load(cpu);
     if cpu.vmx.vpid == 0 {
@@ -182,7 +190,7 @@ fn go(cpu: &mut Cpu, bus: &mut Bus, launch_rip: u64, modes: Modes) {
         return;
     };
     vmcs.launched = true;
-    vmcs.accept_changes(modes);
+    vmcs.accept_changes(passed);
     let address = vmcs.address;
     let info = vmcs.get(field::ENTRY_INTERRUPTION_INFO);
     let timer = vmcs.get(field::GUEST_PREEMPTION_TIMER_VALUE);

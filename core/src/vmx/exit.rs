@@ -3,7 +3,7 @@
 use super::apic;
 use super::controls::{exit, pin, secondary_exit};
 use super::errors::abort;
-use super::fields::field;
+use super::fields::{field, Field};
 use super::reasons::{reason, BUSY_SHADOW_STACK, BUS_LOCK, ENTRY_FAILURE};
 use super::record::{Outcome, Recorded};
 use super::rules::{MsrListUse, Rule};
@@ -54,6 +54,10 @@ pub fn take(cpu: &mut Cpu, bus: &mut Bus) {
         return;
     };
     let address = vmcs.address;
+    let linear = has_linear(&vmx.exit).then_some(vmx.exit.guest_linear);
+    let physical = has_physical(&vmx.exit).then_some(vmx.exit.guest_physical);
+    set_if(vmcs, field::GUEST_LINEAR_ADDRESS, linear);
+    set_if(vmcs, field::GUEST_PHYSICAL_ADDRESS, physical);
     record_information(vmcs, &vmx.exit, flags, vectoring.as_ref());
     guest_state::save(cpu, timer);
     cpu.vmx.freeze_guest(address, &cpu.regs);
@@ -68,8 +72,8 @@ pub fn take(cpu: &mut Cpu, bus: &mut Bus) {
         reason: Some(exit.reason),
         qualification: Some(exit.qualification),
         guest_rip: Some(rip),
-        guest_linear: has_linear(exit).then_some(exit.guest_linear),
-        guest_physical: has_physical(exit).then_some(exit.guest_physical),
+        guest_linear: linear,
+        guest_physical: physical,
         interruption_info: (exit.interruption_info != 0).then_some(exit.interruption_info),
         instruction_length: (exit.instruction_length != 0).then_some(exit.instruction_length),
         forced: exit.cause == super::cause::Cause::Forced,
@@ -130,17 +134,19 @@ fn has_physical(exit: &Exit) -> bool {
         || exit.guest_physical != 0
 }
 
-/// The VM-exit information fields (SDM vol. 3, 28.2). What does not apply to a reason keeps its value, but for
+/// Stores a value that does not apply to every exit.
+#[inline(always)]
+fn set_if(vmcs: &mut Vmcs, field: Field, value: Option<u64>) {
+    if let Some(value) = value {
+        vmcs.set(field, value);
+    }
+}
+
+/// The other VM-exit information fields (SDM vol. 3, 28.2). What does not apply to a reason keeps its value, but for
 /// qualification and the two words with a valid bit.
 fn record_information(vmcs: &mut Vmcs, exit: &Exit, flags: u64, vectoring: Option<&Delivered>) {
     vmcs.set(field::EXIT_REASON, exit.reason as u64 | flags);
     vmcs.set(field::EXIT_QUALIFICATION, exit.qualification);
-    if has_linear(exit) {
-        vmcs.set(field::GUEST_LINEAR_ADDRESS, exit.guest_linear);
-    }
-    if has_physical(exit) {
-        vmcs.set(field::GUEST_PHYSICAL_ADDRESS, exit.guest_physical);
-    }
     vmcs.set(field::EXIT_INTERRUPTION_INFO, exit.interruption_info as u64);
     if exit.interruption_info & ERROR_CODE_VALID != 0 {
         vmcs.set(

@@ -1,77 +1,12 @@
 //! The guest-state area: loaded by VM entry (SDM vol. 3, 27.3.2), saved by VM exit (28.3).
 
 use super::controls::{entry, exit, Word};
-use super::fields::{field, Field, FieldSet};
+use super::fields::{field, Field};
 use super::state::{Controls, SavedRf};
 use super::vmcs::Vmcs;
 use crate::cpu::bits::*;
-use crate::cpu::segment::{Rights, Segment, TableRegister, SS};
+use crate::cpu::segment::{TableRegister, SS};
 use crate::cpu::{flags, Activity, Cpu, Shadow, RSP};
-
-/// Selector, base, limit and access rights of each segment, in the order of `Cpu::seg`.
-static SEGMENTS: [[Field; 4]; 8] = {
-    use field::*;
-    [
-        [
-            GUEST_ES_SELECTOR,
-            GUEST_ES_BASE,
-            GUEST_ES_LIMIT,
-            GUEST_ES_ACCESS_RIGHTS,
-        ],
-        [
-            GUEST_CS_SELECTOR,
-            GUEST_CS_BASE,
-            GUEST_CS_LIMIT,
-            GUEST_CS_ACCESS_RIGHTS,
-        ],
-        [
-            GUEST_SS_SELECTOR,
-            GUEST_SS_BASE,
-            GUEST_SS_LIMIT,
-            GUEST_SS_ACCESS_RIGHTS,
-        ],
-        [
-            GUEST_DS_SELECTOR,
-            GUEST_DS_BASE,
-            GUEST_DS_LIMIT,
-            GUEST_DS_ACCESS_RIGHTS,
-        ],
-        [
-            GUEST_FS_SELECTOR,
-            GUEST_FS_BASE,
-            GUEST_FS_LIMIT,
-            GUEST_FS_ACCESS_RIGHTS,
-        ],
-        [
-            GUEST_GS_SELECTOR,
-            GUEST_GS_BASE,
-            GUEST_GS_LIMIT,
-            GUEST_GS_ACCESS_RIGHTS,
-        ],
-        [
-            GUEST_LDTR_SELECTOR,
-            GUEST_LDTR_BASE,
-            GUEST_LDTR_LIMIT,
-            GUEST_LDTR_ACCESS_RIGHTS,
-        ],
-        [
-            GUEST_TR_SELECTOR,
-            GUEST_TR_BASE,
-            GUEST_TR_LIMIT,
-            GUEST_TR_ACCESS_RIGHTS,
-        ],
-    ]
-};
-
-static SEGMENT_FIELDS: FieldSet = {
-    let mut fields = FieldSet::EMPTY;
-    let mut index = 0;
-    while index < SEGMENTS.len() {
-        fields = fields.union(FieldSet::of(&SEGMENTS[index]));
-        index += 1;
-    }
-    fields
-};
 
 pub static PDPTES: [Field; 4] = [
     field::GUEST_PDPTE0,
@@ -99,10 +34,13 @@ const DR7_NEVER: u64 = 1 << 12 | 1 << 14 | 1 << 15;
 
 /// Loads registers and non-register state, but for the PDPTEs and what an injected event decides.
 pub fn load(cpu: &mut Cpu) {
-    let Some(vmcs) = cpu.vmx.current() else {
+    let vmx = &mut cpu.vmx;
+    let Some(vmcs) = vmx.current.and_then(|at| vmx.active.get_mut(at)) else {
         return;
     };
-    let controls = &cpu.vmx.controls;
+    let controls = &vmx.controls;
+    cpu.seg.load(vmcs.guest_segments());
+    let vmcs = &*vmcs;
     let get = |field| vmcs.get(field);
     cpu.cr0 = cpu.cr0 & CR0_KEPT | get(field::GUEST_CR0) & !CR0_KEPT;
     cpu.cr3 = get(field::GUEST_CR3);
@@ -126,13 +64,6 @@ pub fn load(cpu: &mut Cpu) {
     if controls.entry & entry::LOAD_PKRS != 0 {
         cpu.msr.pkrs = get(field::GUEST_IA32_PKRS);
     }
-    cpu.seg
-        .load(SEGMENTS.iter().map(|[selector, base, limit, rights]| Segment {
-            selector: vmcs.get(*selector) as u16,
-            base: vmcs.get(*base),
-            limit: vmcs.get(*limit) as u32,
-            rights: Rights(vmcs.get(*rights) as u32),
-        }));
     cpu.cpl = cpu.seg[SS].rights.dpl();
     cpu.gdtr = TableRegister {
         base: get(field::GUEST_GDTR_BASE),
@@ -236,13 +167,8 @@ pub fn save(cpu: &mut Cpu, timer: Option<u64>) {
         );
     }
     // Most exits find the segments as the entry has loaded them.
-    if cpu.seg.were_written() || vmcs.changed().meets(&SEGMENT_FIELDS) {
-        for (segment, [selector, base, limit, rights]) in cpu.seg.iter().zip(&SEGMENTS) {
-            vmcs.set(*selector, segment.selector as u64);
-            vmcs.set(*base, segment.base);
-            vmcs.set(*limit, segment.limit as u64);
-            vmcs.set(*rights, segment.rights.0 as u64);
-        }
+    if cpu.seg.were_written() || !vmcs.has_guest_segments() {
+        vmcs.set_guest_segments(&cpu.seg);
     }
     vmcs.set(field::GUEST_GDTR_BASE, cpu.gdtr.base);
     vmcs.set(field::GUEST_GDTR_LIMIT, cpu.gdtr.limit as u64);

@@ -2,38 +2,26 @@
 
 use super::controls::exit;
 use super::errors::abort;
-use super::fields::{field, Field};
+use super::fields::field;
 use super::guest_state::{pae_paging, CR0_KEPT};
 use crate::cpu::bits::*;
-use crate::cpu::segment::{Rights, Segment, TableRegister, CS, FS, GS, LDTR, TR};
+use crate::cpu::segment::TableRegister;
 use crate::cpu::{Activity, Cpu, Shadow, RSP};
 use crate::platform::Bus;
-
-const CODE_64: Rights = Rights(0xa09b);
-const CODE_32: Rights = Rights(0xc09b);
-const DATA: Rights = Rights(0xc093);
-const TASK: Rights = Rights(0x008b);
-
-/// Selectors of ES to GS, in the order of `Cpu::seg`.
-static SELECTORS: [Field; 6] = [
-    field::HOST_ES_SELECTOR,
-    field::HOST_CS_SELECTOR,
-    field::HOST_SS_SELECTOR,
-    field::HOST_DS_SELECTOR,
-    field::HOST_FS_SELECTOR,
-    field::HOST_GS_SELECTOR,
-];
 
 /// Loads the host's state. The error is the cause of a VMX abort.
 pub fn load(cpu: &mut Cpu, bus: &mut Bus) -> Result<(), u32> {
     let fixed = cpu.profile.capabilities().cr0().required;
     let cr4_fixed = cpu.profile.capabilities().cr4().required;
-    let Some(vmcs) = cpu.vmx.current() else {
+    let vmx = &mut cpu.vmx;
+    let Some(vmcs) = vmx.current.and_then(|at| vmx.active.get_mut(at)) else {
         return Ok(());
     };
-    let controls = &cpu.vmx.controls;
-    let get = |field| vmcs.get(field);
+    let controls = &vmx.controls;
     let long = controls.exit & exit::HOST_ADDRESS_SPACE_SIZE != 0;
+    cpu.seg.load(vmcs.host_segments(long));
+    let vmcs = &*vmcs;
+    let get = |field| vmcs.get(field);
     let kept = CR0_KEPT | fixed & !(CR0_PE | CR0_PG);
     cpu.cr0 = cpu.cr0 & kept | get(field::HOST_CR0) & !kept;
     cpu.cr3 = get(field::HOST_CR3);
@@ -64,33 +52,6 @@ pub fn load(cpu: &mut Cpu, bus: &mut Bus) -> Result<(), u32> {
     if controls.exit & exit::LOAD_PKRS != 0 {
         cpu.msr.pkrs = get(field::HOST_IA32_PKRS);
     }
-    for (index, (segment, selector)) in cpu.seg.iter_mut().zip(&SELECTORS).enumerate() {
-        let selector = vmcs.get(*selector) as u16;
-        let base = match index {
-            FS => vmcs.get(field::HOST_FS_BASE),
-            GS => vmcs.get(field::HOST_GS_BASE),
-            _ => 0,
-        };
-        let rights = match index {
-            CS if long => CODE_64,
-            CS => CODE_32,
-            _ if selector == 0 => Rights::UNUSABLE,
-            _ => DATA,
-        };
-        *segment = Segment {
-            selector,
-            rights,
-            limit: !0,
-            base,
-        };
-    }
-    cpu.seg[LDTR] = Segment::unusable(0);
-    cpu.seg[TR] = Segment {
-        selector: get(field::HOST_TR_SELECTOR) as u16,
-        rights: TASK,
-        limit: 0x67,
-        base: get(field::HOST_TR_BASE),
-    };
     cpu.gdtr = TableRegister {
         base: get(field::HOST_GDTR_BASE),
         limit: 0xffff,

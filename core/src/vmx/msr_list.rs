@@ -44,6 +44,7 @@ pub fn process(cpu: &mut Cpu, bus: &mut Bus, list: MsrListUse) -> Result<(), Fai
 /// Goes through the `count` entries of the list at `address`.
 #[inline(never)]
 fn each(cpu: &mut Cpu, bus: &mut Bus, list: MsrListUse, address: u64, count: u64) -> Result<(), Failed> {
+    cpu.vmx.list_processed = true;
     let limit = cpu.profile.capabilities().msr_list_limit();
     for number in 0..count {
         // Beyond the recommended length the SDM leaves the behaviour to the processor (A.6).

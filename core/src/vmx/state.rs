@@ -152,6 +152,8 @@ pub struct VmxState {
     pub iret_unblocked: bool,
     /// The clock at the first and at the last PAUSE of a loop, since VM entry.
     pub pauses: Option<(u64, u64)>,
+    /// VM entry or exit has gone through a list of MSRs since the run loop asked last.
+    pub list_processed: bool,
     /// What happened, for those who ask why.
     pub record: Record,
     /// General-purpose registers, which VM exits and entries do not swap: the host's at the last VM entry, and the guests'

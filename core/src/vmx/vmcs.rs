@@ -1,6 +1,9 @@
 //! A virtual-machine control structure: the values of its fields, and its image in memory.
 
-use super::fields::{Access, Field, FieldSet};
+use super::fields::{field, Access, Field, FieldSet};
+use super::segments;
+use crate::cpu::flags;
+use crate::cpu::segment::Segment;
 
 /// Bytes of a VMCS region, as reported in bits 44:32 of IA32_VMX_BASIC.
 pub const REGION_SIZE: usize = 4096;
@@ -24,6 +27,35 @@ pub struct Modes {
     pub virtual_8086: bool,
 }
 
+/// What an entry that has passed all its checks leaves for those of the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    pub modes: Modes,
+    /// A check has looked into memory: it must look again, whatever has changed.
+    pub reads_memory: bool,
+}
+
+/// The bits that no check of VM entry looks at, of the fields that nearly every exit changes: the lower half of RIP, and
+/// the flags but TF, IF and VM.
+pub const UNCHECKED: [(Field, u64); 2] = [
+    (field::GUEST_RIP, 0xffff_ffff),
+    (
+        field::GUEST_RFLAGS,
+        flags::DEFINED & !(flags::TF | flags::IF | flags::VM),
+    ),
+];
+
+/// The bits whose change is a change to the checks of VM entry, by `Field::index`.
+static CHECKED: [u64; Field::COUNT] = {
+    let mut bits = [!0; Field::COUNT];
+    let mut at = 0;
+    while at < UNCHECKED.len() {
+        bits[UNCHECKED[at].0.index()] = !UNCHECKED[at].1;
+        at += 1;
+    }
+    bits
+};
+
 #[derive(Clone, Debug)]
 pub struct Vmcs {
     /// Physical address of the region.
@@ -34,10 +66,11 @@ pub struct Vmcs {
     pub initialised: bool,
     /// Field values by `Field::index`, each inside the field's width.
     values: [u64; Field::COUNT],
-    /// The fields that got another value since `accept_changes`.
+    /// The fields that got another value since `accept_changes`, in bits that a check of VM entry may look at.
     changed: FieldSet,
-    /// The modes at `accept_changes`; None if no entry with this VMCS ever passed.
-    accepted_modes: Option<Modes>,
+    /// What `accept_changes` was given; None if no entry with this VMCS ever passed.
+    passed: Option<Passed>,
+    loaded: segments::Loaded,
     #[cfg(test)]
     reads: std::cell::Cell<FieldSet>,
 }
@@ -51,7 +84,8 @@ impl Vmcs {
             initialised: true,
             values: [0; Field::COUNT],
             changed: FieldSet::EMPTY,
-            accepted_modes: None,
+            passed: None,
+            loaded: Default::default(),
             #[cfg(test)]
             reads: Default::default(),
         }
@@ -65,19 +99,25 @@ impl Vmcs {
     }
 
     /// Stores `value`, cut to the field's width. Returns whether the field changed.
-    #[inline]
+    #[inline(always)]
     pub fn set(&mut self, field: Field, value: u64) -> bool {
-        let slot = &mut self.values[field.index()];
         // Most fields that a VM exit saves are as they were.
-        if *slot == value {
-            return false;
-        }
+        self.values[field.index()] != value && self.change(field, value)
+    }
+
+    /// `set` of a value that the field does not hold, before it is cut.
+    #[inline(never)]
+    fn change(&mut self, field: Field, value: u64) -> bool {
+        let slot = &mut self.values[field.index()];
         let value = value & field.mask();
         if *slot == value {
             return false;
         }
+        if (*slot ^ value) & CHECKED[field.index()] != 0 {
+            self.changed.insert(field);
+        }
         *slot = value;
-        self.changed.insert(field);
+        self.loaded.forget(field);
         true
     }
 
@@ -99,21 +139,59 @@ impl Vmcs {
         }
     }
 
-    /// The fields that got another value since the last `accept_changes`.
+    /// The modes of an entry with this VMCS.
+    #[inline(always)]
+    pub fn modes(&self, long_mode: bool, in_smm: bool) -> Modes {
+        Modes {
+            long_mode,
+            in_smm,
+            virtual_8086: self.get(field::GUEST_RFLAGS) & flags::VM != 0,
+        }
+    }
+
+    /// The fields that got another value since the last `accept_changes`, in bits that a check of VM entry may look at.
     pub fn changed(&self) -> &FieldSet {
         &self.changed
     }
 
     /// Starts a new list of changed fields; VM entry does so once all its checks have passed.
-    pub fn accept_changes(&mut self, modes: Modes) {
+    pub fn accept_changes(&mut self, passed: Passed) {
         self.changed = FieldSet::EMPTY;
-        self.accepted_modes = Some(modes);
+        self.passed = Some(passed);
     }
 
-    /// The modes in which all checks passed last.
+    /// What the last entry left that passed all its checks.
     #[inline]
-    pub fn accepted_modes(&self) -> Option<Modes> {
-        self.accepted_modes
+    pub fn passed(&self) -> Option<Passed> {
+        self.passed
+    }
+
+    /// What VM entry loads into the segment registers.
+    #[inline(always)]
+    pub fn guest_segments(&mut self) -> &[Segment; 8] {
+        let Vmcs { values, loaded, .. } = self;
+        loaded.guest(|field| values[field.index()])
+    }
+
+    /// Whether the guest's segments are what `guest_segments` gave or `set_guest_segments` was given last.
+    #[inline(always)]
+    pub fn has_guest_segments(&self) -> bool {
+        self.loaded.has_guest()
+    }
+
+    /// Saves the segment registers, as VM exit does.
+    pub fn set_guest_segments(&mut self, segments: &[Segment; 8]) {
+        for (field, value) in segments::guest_fields(segments) {
+            self.set(field, value);
+        }
+        self.loaded.set_guest(segments);
+    }
+
+    /// What VM exit loads into the segment registers. `long`: “host address-space size”.
+    #[inline(always)]
+    pub fn host_segments(&mut self, long: bool) -> &[Segment; 8] {
+        let Vmcs { values, loaded, .. } = self;
+        loaded.host(long, |field| values[field.index()])
     }
 
     /// Writes launch state and fields behind the first 8 bytes of a region, which are left to the guest.
@@ -153,7 +231,6 @@ impl Vmcs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vmx::fields::field;
 
     #[test]
     fn values_are_cut_to_the_width_of_the_field() {
@@ -200,10 +277,10 @@ mod tests {
     #[test]
     fn only_another_value_is_a_change() {
         let mut vmcs = Vmcs::new(0);
-        vmcs.accept_changes(Modes::default());
-        assert!(!vmcs.set(field::GUEST_RIP, 0));
+        vmcs.accept_changes(Passed::default());
+        assert!(!vmcs.set(field::GUEST_RSP, 0));
         assert!(vmcs.changed().is_empty());
-        assert!(vmcs.set(field::GUEST_RIP, 5));
-        assert_eq!(*vmcs.changed(), FieldSet::of(&[field::GUEST_RIP]));
+        assert!(vmcs.set(field::GUEST_RSP, 5));
+        assert_eq!(*vmcs.changed(), FieldSet::of(&[field::GUEST_RSP]));
     }
 }

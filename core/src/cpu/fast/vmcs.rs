@@ -32,7 +32,7 @@ pub fn vmread(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done 
 }
 
 pub fn vmwrite(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {
-    let noted = bus.debug.events.tracing || bus.debug.catches.watches_fields();
+    let noted = bus.debug.events.tracing || !bus.debug.catches.list().is_empty();
     let value = cpu.reg(insn.r[1]);
     let done = field(cpu, bus, cpu.reg(insn.r[0]))
         .filter(|(field, _)| !noted && field.info().group() != Group::ExitInfo)

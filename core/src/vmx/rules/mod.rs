@@ -26,7 +26,7 @@ pub use msr_load::{msr_list_entry_problem, MsrListRule, MsrListUse, MSR_LIST};
 use super::capability::Capabilities;
 use super::controls::{entry, exit, primary, Word};
 use super::fields::{field, Field, FieldSet};
-use super::vmcs::{Modes, Vmcs};
+use super::vmcs::{Modes, Passed, Vmcs};
 
 /// What a VM entry that breaks a rule ends in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,13 +130,10 @@ impl Context<'_> {
         self.vmcs.get(field)
     }
 
-    /// The modes of this entry, for `Vmcs::accept_changes`.
-    pub fn modes(&self) -> Modes {
-        Modes {
-            long_mode: self.environment.long_mode,
-            in_smm: self.environment.in_smm,
-            virtual_8086: self.virtual_8086(),
-        }
+    /// The modes of this entry.
+    fn modes(&self) -> Modes {
+        self.vmcs
+            .modes(self.environment.long_mode, self.environment.in_smm)
     }
 
     fn pin(&self, bits: u64) -> bool {
@@ -180,7 +177,7 @@ impl Context<'_> {
     }
 
     fn virtual_8086(&self) -> bool {
-        self.get(field::GUEST_RFLAGS) >> 17 & 1 != 0
+        self.modes().virtual_8086
     }
 
     fn is_canonical(&self, address: u64) -> bool {
@@ -259,32 +256,37 @@ enum Inputs {
     /// As `Fields`, but they read RFLAGS, which nearly every guest changes, only for VM, which is one of the
     /// `Modes`.
     SegmentFields,
-    /// At any time, as they read memory.
+    /// As `Fields`, and at any time while one of them applies, as they read memory.
     Memory,
 }
 
-/// The rules by the field whose change calls for them, and those that are called for always.
+/// The rules by the field whose change calls for them, and those that read memory.
 struct Dependents {
     by_field: Vec<Vec<&'static Rule>>,
     /// The fields that have any.
     fields: FieldSet,
-    always: Vec<&'static Rule>,
+    memory: Vec<&'static Rule>,
+    /// The fields that decide whether rules apply that read memory.
+    memory_deciders: FieldSet,
 }
 
 impl Dependents {
+    #[inline(always)]
     fn get() -> &'static Dependents {
         static DEPENDENTS: std::sync::OnceLock<Dependents> = std::sync::OnceLock::new();
         DEPENDENTS.get_or_init(|| {
             let mut dependents = Dependents {
                 by_field: vec![Vec::new(); Field::COUNT],
                 fields: FieldSet::EMPTY,
-                always: Vec::new(),
+                memory: Vec::new(),
+                memory_deciders: FieldSet::EMPTY,
             };
             for &(rules, inputs) in TABLES {
                 for rule in rules {
                     if inputs == Inputs::Memory {
-                        dependents.always.push(rule);
-                        continue;
+                        let deciders = FieldSet::of(rule.when.fields);
+                        dependents.memory_deciders = dependents.memory_deciders.union(deciders);
+                        dependents.memory.push(rule);
                     }
                     let skipped = (inputs == Inputs::SegmentFields).then_some(field::GUEST_RFLAGS);
                     for field in rule.reads().iter().filter(|&field| Some(field) != skipped) {
@@ -307,24 +309,53 @@ pub fn by_id(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)
 }
 
-/// The first broken rule in the processor's order: the one that decides the outcome. None lets the entry go
-/// on to load the guest's state.
+/// The first broken rule in the processor's order is the error: it decides the outcome. Without one the entry goes on to
+/// load the guest's state, and what this gives is for `Vmcs::accept_changes`.
 ///
-/// Only rules whose fields changed since `Vmcs::accept_changes` are looked at, so the processor must call
-/// that only after an entry that broke no rule, with the modes of that entry, and on a processor whose
-/// capabilities stay.
-pub fn first_broken(context: &Context) -> Option<&'static Rule> {
-    if context.vmcs.accepted_modes() == Some(context.modes()) && !change_broke_a_rule(context) {
-        return None;
+/// Only rules whose fields changed since that was called last are looked at, so the processor must call it only after an
+/// entry that broke no rule, with what that was given here, and on a processor whose capabilities stay.
+pub fn decide(context: &Context) -> Result<Passed, &'static Rule> {
+    let modes = context.modes();
+    let last = context.vmcs.passed().filter(|last| last.modes == modes);
+    if let Some(passed) = last.and_then(|last| decide_by_changes(context, last)) {
+        return Ok(passed);
     }
-    all().find(|rule| rule.is_broken(context))
+    match all().find(|rule| rule.is_broken(context)) {
+        Some(rule) => Err(rule),
+        None => Ok(Passed {
+            modes,
+            reads_memory: reads_memory(context),
+        }),
+    }
 }
 
-fn change_broke_a_rule(context: &Context) -> bool {
+/// What `decide` gives, where a look at the VMCS shows that no rule can come to another result than at the last entry.
+#[inline(always)]
+pub fn decided(vmcs: &Vmcs, modes: Modes) -> Option<Passed> {
+    let same = |last: &Passed| {
+        last.modes == modes && !last.reads_memory && !vmcs.changed().meets(&Dependents::get().fields)
+    };
+    vmcs.passed().filter(same)
+}
+
+/// What `decide` gives in the modes of the `last` entry that passed. None: a change broke a rule.
+fn decide_by_changes(context: &Context, last: Passed) -> Option<Passed> {
     let dependents = Dependents::get();
     let is_broken = |rules: &[&Rule]| rules.iter().any(|rule| rule.is_broken(context));
     let changed = context.vmcs.changed().intersection(&dependents.fields);
-    is_broken(&dependents.always) || changed.any(|field| is_broken(&dependents.by_field[field.index()]))
+    if changed.any(|field| is_broken(&dependents.by_field[field.index()])) {
+        return None;
+    }
+    let mut passed = last;
+    if changed.meets(&dependents.memory_deciders) {
+        passed.reads_memory = reads_memory(context);
+    }
+    (!passed.reads_memory || !is_broken(&dependents.memory)).then_some(passed)
+}
+
+/// Whether a rule applies that reads memory.
+fn reads_memory(context: &Context) -> bool {
+    Dependents::get().memory.iter().any(|rule| rule.applies(context))
 }
 
 /// A broken rule in words.

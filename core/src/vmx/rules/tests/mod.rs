@@ -10,6 +10,7 @@ use super::baseline::{baseline, Setup, REVISION};
 use super::*;
 use crate::vmx::controls::{secondary, tertiary};
 use crate::vmx::fields::field::*;
+use crate::vmx::vmcs::UNCHECKED;
 use control_cases::*;
 use guest_cases::*;
 use host_cases::*;
@@ -288,18 +289,51 @@ fn rules_read_no_other_fields_than_they_say() {
 fn a_change_after_a_good_entry_is_found() {
     for (id, make) in cases() {
         let mut setup = baseline();
-        let modes = setup.judge(|context| {
-            assert!(first_broken(context).is_none());
-            context.modes()
-        });
-        setup.vmcs.accept_changes(modes);
+        let passed = setup.judge(decide).expect("a good entry");
+        setup.vmcs.accept_changes(passed);
         make(&mut setup);
         let implied = IMPLIED.iter().any(|(implied, _)| *implied == id);
-        let found = setup.judge(|context| first_broken(context).map(|rule| rule.id));
+        let found = setup.judge(decide).map_err(|rule| rule.id).err();
         assert!(
             found == Some(id.as_str()) || implied && found.is_some(),
             "{id}: {found:?}"
         );
+    }
+}
+
+/// The same where memory alone changes, which no field tells.
+#[test]
+fn a_change_of_memory_after_a_good_entry_is_found() {
+    let mut setup = baseline();
+    setup.set(VMCS_LINK_POINTER, 0x9000);
+    setup.memory.insert(0x9000, REVISION);
+    for _ in 0..2 {
+        let passed = setup.judge(decide).expect("a good entry");
+        setup.vmcs.accept_changes(passed);
+    }
+    setup.memory.insert(0x9000, REVISION + 1);
+    let found = setup.judge(decide).map_err(|rule| rule.id);
+    assert_eq!(found.err(), Some("guest.vmcs_link.revision"));
+}
+
+/// What `Vmcs` does not count as a change no rule may look at.
+#[test]
+fn no_rule_looks_at_the_bits_that_are_not_checked() {
+    let judged = |setup: &Setup| -> Vec<bool> {
+        setup.judge(|context| all().map(|rule| rule.is_broken(context)).collect())
+    };
+    for (id, make) in cases() {
+        let mut setup = baseline();
+        make(&mut setup);
+        let before = judged(&setup);
+        for (field, bits) in UNCHECKED {
+            for bit in (0..64).map(|at| 1 << at).filter(|bit| bits & bit != 0) {
+                let value = setup.vmcs.get(field);
+                setup.set(field, value ^ bit);
+                assert_eq!(judged(&setup), before, "{id}: {field:?}, bit {bit:#x}");
+                setup.set(field, value);
+            }
+        }
     }
 }
 
@@ -328,8 +362,8 @@ fn the_first_rule_in_the_processor_s_order_decides() {
             [true, false, false]
         );
         assert_eq!(
-            first_broken(context).map(|rule| rule.outcome),
-            Some(Outcome::FailValid(7))
+            decide(context).map_err(|rule| rule.outcome),
+            Err(Outcome::FailValid(7))
         );
     });
 }
