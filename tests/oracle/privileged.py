@@ -172,6 +172,13 @@ def compare(cases: Cases) -> Comparison:
         if len(both) < part.count:
             result.add_lost(replace(cases, first=first, count=1))
             first += 1
+        if cases.count > CASES_PER_RUN:
+            print(
+                f"privileged: {first - cases.first} of {cases.count} cases, "
+                f"{len(result.undecided) + len(result.lost)} undecided or lost",
+                file=sys.stderr,
+                flush=True,
+            )
     return result
 
 
