@@ -26,6 +26,15 @@ def test_check_for_scripts(gdbvmx, tmp_path):
     assert document["undecided"]
 
 
+def test_a_rule_is_decided_only_where_it_is_known_to_apply(gdbvmx, tmp_path):
+    # Of a log that was cut off nobody knows whether the guest would start in 64-bit mode.
+    log = tmp_path / "log"
+    log.write_text(KVM_DUMP.read_text().partition("*** Host State ***")[0])
+    document = json.loads(gdbvmx("check", log, "--json").stdout)
+    assert "guest.rip.upper_half" in document["undecided"]
+    assert document["broken"] == []
+
+
 def test_check_of_what_is_no_vmcs(gdbvmx, tmp_path):
     file = tmp_path / "vmcs.json"
     file.write_text('{"guest_rpi": 1}')

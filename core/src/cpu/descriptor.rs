@@ -260,7 +260,20 @@ impl Cpu {
             }
             return Err(self.raise(bad, Some(0), 0));
         }
-        let mut descriptor = self.descriptor(bus, selector, bad)?;
+        let mut descriptor = self.stack_descriptor(bus, selector, cpl, bad)?;
+        self.mark_accessed(bus, &mut descriptor)?;
+        Ok(descriptor.segment())
+    }
+
+    /// The same of a selector that is not null, and its descriptor is not yet marked accessed.
+    pub fn stack_descriptor(
+        &mut self,
+        bus: &mut Bus,
+        selector: u16,
+        cpl: u8,
+        bad: u8,
+    ) -> Result<Descriptor, Stop> {
+        let descriptor = self.descriptor(bus, selector, bad)?;
         let rights = descriptor.rights();
         if rpl(selector) != cpl || rights.dpl() != cpl || !rights.is_writable() {
             return Err(self.raise(bad, Some(error_code(selector)), 0));
@@ -268,8 +281,7 @@ impl Cpu {
         if !rights.present() {
             return Err(self.stack_fault(error_code(selector)));
         }
-        self.mark_accessed(bus, &mut descriptor)?;
-        Ok(descriptor.segment())
+        Ok(descriptor)
     }
 
     /// Checks that the code segment `descriptor` may hold instructions now: present, and L and D not both set.

@@ -291,8 +291,7 @@ fn far_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     }
     let pointer = stack.pop(cpu, bus, T::BYTES)?;
     let stack_selector = stack.pop(cpu, bus, T::BYTES)? as u16;
-    let mut outer = outer_stack(cpu, bus, &code, stack_selector, pointer, rpl(selector))?;
-    cpu.check_target(&leave.code, ip)?;
+    let mut outer = outer_stack(cpu, bus, &leave, stack_selector, pointer)?;
     cpu.mark_accessed(bus, &mut code)?;
     outer.skip(release);
     cpu.shadow_leave(bus, &leave)?;
@@ -321,22 +320,28 @@ fn return_target(cpu: &mut Cpu, bus: &mut Bus, selector: u16) -> Result<Descript
     Ok(code)
 }
 
-/// SS:RSP of level `cpl` as RETF and IRET load it; a null SS is for returns to 64-bit mode below level 3.
+/// SS:RSP as RETF and IRET load it to `leave`; a null SS is for returns to 64-bit mode below level 3. Its descriptor
+/// is marked accessed once the instruction pointer is good, too: nothing else can keep it from being loaded.
 fn outer_stack(
     cpu: &mut Cpu,
     bus: &mut Bus,
-    code: &Descriptor,
+    leave: &Leave,
     selector: u16,
     pointer: u64,
-    cpl: u8,
 ) -> Result<Stack, Stop> {
-    let to_64 = cpu.long_mode() && code.rights().long();
-    let segment = if is_null(selector) && to_64 && cpl < 3 && rpl(selector) == cpl {
+    let cpl = leave.to;
+    let to_64 = cpu.long_mode() && leave.code.rights.long();
+    let segment = if is_null(selector) {
+        if !(to_64 && cpl < 3 && rpl(selector) == cpl) {
+            return Err(cpu.general_protection(0));
+        }
+        cpu.check_target(&leave.code, leave.ip)?;
         Segment::null_stack(selector)
-    } else if is_null(selector) {
-        return Err(cpu.general_protection(0));
     } else {
-        cpu.stack_segment(bus, selector, cpl, vector::GENERAL_PROTECTION)?
+        let mut descriptor = cpu.stack_descriptor(bus, selector, cpl, vector::GENERAL_PROTECTION)?;
+        cpu.check_target(&leave.code, leave.ip)?;
+        cpu.mark_accessed(bus, &mut descriptor)?;
+        descriptor.segment()
     };
     Ok(if to_64 {
         Stack::of_pointer(cpu, segment, pointer, cpl)
@@ -396,9 +401,10 @@ fn interrupt_return<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
     if level != cpu.cpl || cpu.long64() {
         let pointer = stack.pop(cpu, bus, T::BYTES)?;
         let stack_selector = stack.pop(cpu, bus, T::BYTES)? as u16;
-        stack = outer_stack(cpu, bus, &code, stack_selector, pointer, level)?;
+        stack = outer_stack(cpu, bus, &leave, stack_selector, pointer)?;
+    } else {
+        cpu.check_target(&leave.code, ip)?;
     }
-    cpu.check_target(&leave.code, ip)?;
     cpu.mark_accessed(bus, &mut code)?;
     cpu.shadow_leave(bus, &leave)?;
     stack.commit(cpu);

@@ -252,6 +252,7 @@ fn a_return_outwards_looks_at_the_stack_before_the_instruction_pointer() {
         for (code, flags) in [(0xcb, None), (0xcf, Some(2))] {
             let mut bench = Bench::protected();
             bench.descriptor(CODE3, 0x0040_fb00_0000_0fff);
+            bench.descriptor(DATA3, 0x00cf_f200_0000_ffff);
             let frame = [
                 Some(0x1000),
                 Some(CODE3 as u64),
@@ -263,6 +264,8 @@ fn a_return_outwards_looks_at_the_stack_before_the_instruction_pointer() {
                 bench.store::<4>(STACK + 4 * n, value);
             }
             assert_eq!(bench.fault(&[code], GENERAL_PROTECTION), error);
+            // The stack segment was not loaded: it is not accessed.
+            assert_eq!(bench.load::<1>(GDT + (DATA3 & !7) as u64 + 5), 0xf2);
         }
     }
 }

@@ -36,6 +36,7 @@ pub struct Explanation {
 pub struct BrokenRule {
     pub id: &'static str,
     pub section: &'static str,
+    /// All that it reads, those first that it is about, then those that make it apply.
     pub fields: Vec<(&'static str, u64)>,
     /// What was found and what is allowed.
     pub found: String,
@@ -208,9 +209,8 @@ pub fn broken_in(context: &Context) -> Vec<BrokenRule> {
             section: finding.rule.section,
             fields: finding
                 .rule
-                .fields
-                .iter()
-                .map(|&field| (field.name(), context.get(field)))
+                .read_in_order()
+                .map(|field| (field.name(), context.get(field)))
                 .collect(),
             found: finding.words,
             outcome: outcome_words(finding.rule.outcome),

@@ -81,6 +81,16 @@ impl Rule {
         FieldSet::of(self.fields).union(FieldSet::of(self.when.fields))
     }
 
+    /// Those fields, each once: the rule's own, then those that decide whether it applies.
+    pub fn read_in_order(&self) -> impl Iterator<Item = Field> {
+        let more = self
+            .when
+            .fields
+            .iter()
+            .filter(|field| !self.fields.contains(field));
+        self.fields.iter().chain(more).copied()
+    }
+
     #[inline(always)]
     pub fn is_broken(&self, context: &Context) -> bool {
         self.applies(context) && !(self.check.holds)(context, self.fields)
