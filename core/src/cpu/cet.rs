@@ -102,6 +102,11 @@ impl Cpu {
         self.cet_control(cpl) & SH_STK_EN != 0
     }
 
+    /// Whether anything is enforced at CPL 3: there is no way to virtual-8086 mode then.
+    pub fn enforces_user(&self) -> bool {
+        self.cet_control(3) & (SH_STK_EN | ENDBR_EN) != 0
+    }
+
     /// Whether the running program has a shadow stack.
     pub fn shadow_stack_enabled(&self) -> bool {
         self.has_shadow_stack(self.cpl) && !self.virtual_8086()

@@ -245,9 +245,11 @@ impl Cpu {
         Ok(previous)
     }
 
-    /// Frees the supervisor shadow stack whose token is at `ssp`, if there is one.
+    /// Frees the shadow stack that is left, if its token is at `ssp`. It is looked for at the level that is left: within
+    /// CPL 3 as the program's own (SDM vol. 2, IRET).
     fn release(&mut self, bus: &mut Bus, ssp: u64) -> Done {
-        self.release_token(bus, ssp).map(|_| ())
+        self.exchange_token(bus, ssp, ssp | BUSY, ssp, privilege(self.cpl))
+            .map(|_| ())
     }
 
     /// Marks the token at `linear` busy. False: it was no free token.

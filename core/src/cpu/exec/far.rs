@@ -476,6 +476,9 @@ fn return_to_virtual_8086(
     selector: u16,
     value: u64,
 ) -> Done {
+    if cpu.enforces_user() {
+        return Err(cpu.general_protection(0));
+    }
     let pointer = stack.pop(cpu, bus, 4)?;
     let mut selectors = [0; 5];
     for selector in &mut selectors {

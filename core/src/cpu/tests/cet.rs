@@ -153,6 +153,33 @@ fn a_supervisor_stack_is_entered_by_its_token_and_left_free() {
     assert_eq!(bench.shadow(0x108), other | 1);
 }
 
+/// SDM vol. 2, IRET: only where a supervisor is left is the token looked for as a supervisor.
+#[test]
+fn a_program_s_iret_frees_a_token_on_its_own_shadow_stack() {
+    let mut bench = bench(0).user();
+    let (frame, outer) = (0x700, USER + 0x400);
+    let token = USER + frame + 24;
+    for (at, value) in [outer, CODE + 0x40, CODE3 as u64, token | 1]
+        .into_iter()
+        .enumerate()
+    {
+        bench.store::<8>(BEHIND + frame + 8 * at as u64, value);
+    }
+    let top = bench.cpu.regs[RSP];
+    for (at, value) in [CODE + 0x40, CODE3 as u64, 2, top, DATA3 as u64]
+        .into_iter()
+        .enumerate()
+    {
+        bench.store::<8>(top + 8 * at as u64, value);
+    }
+    bench.cpu.cet.user = SH_STK_EN;
+    bench.cpu.cet.ssp = USER + frame;
+    bench.cpu.update_space();
+    bench.run(IRETQ);
+    assert_eq!((bench.cpu.rip, bench.cpu.cet.ssp), (CODE + 0x40, outer));
+    assert_eq!(bench.load::<8>(BEHIND + frame + 24), token);
+}
+
 #[test]
 fn system_calls_leave_the_supervisor_without_a_stack() {
     let mut bench = bench(SH_STK_EN).user();

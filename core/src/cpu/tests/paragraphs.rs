@@ -1,9 +1,12 @@
 //! Real-address and virtual-8086 mode.
 
 use super::*;
+use crate::cpu::cet::control;
 use crate::cpu::exception::vector::*;
 use crate::cpu::segment::{FS, GS};
 use crate::cpu::{CodeSize, RAX, RBX, RCX};
+
+const IRET: &[u8] = &[0xcf];
 
 #[test]
 fn real_mode_delivers_through_the_vectors_without_error_codes() {
@@ -13,8 +16,7 @@ fn real_mode_delivers_through_the_vectors_without_error_codes() {
     assert_eq!((bench.cpu.seg[CS].base, bench.cpu.rip), (0, 0x600 + 16 * 0x21));
     assert_eq!(bench.stack::<2, 3>(), [2, 0x100, flags::IF | flags::CF | 2]);
     assert_eq!(bench.cpu.flags.get(), flags::CF | 2);
-    // IRET.
-    bench.run(&[0xcf]);
+    bench.run(IRET);
     assert_eq!(
         (bench.cpu.seg[CS].selector, bench.cpu.rip, bench.cpu.regs[RSP]),
         (0x100, 2, 0x1000)
@@ -53,6 +55,13 @@ fn the_way_into_protected_mode() {
 
 /// A virtual-8086 program at 0x1000:0 with its stack at 0x800:0x1000, entered by IRET.
 fn virtual_8086(flags: u64) -> Bench {
+    let mut bench = to_virtual_8086(flags);
+    bench.run(IRET);
+    bench
+}
+
+/// What an IRET to it finds.
+fn to_virtual_8086(flags: u64) -> Bench {
     let mut bench = Bench::protected();
     let frame = [
         0x400,
@@ -69,8 +78,37 @@ fn virtual_8086(flags: u64) -> Bench {
         bench.cpu.regs[RSP] -= 4;
         bench.store::<4>(bench.cpu.regs[RSP], value);
     }
-    bench.run(&[0xcf]);
     bench
+}
+
+/// SDM vol. 2, IRET.
+#[test]
+fn there_is_no_way_to_virtual_8086_mode_where_control_flow_is_enforced() {
+    for control in [control::SH_STK_EN, control::ENDBR_EN] {
+        let mut bench = to_virtual_8086(0);
+        bench.cpu.cr4 |= CR4_CET;
+        bench.cpu.cet.user = control;
+        bench.cpu.update_space();
+        assert_eq!(bench.fault(IRET, GENERAL_PROTECTION), 0);
+    }
+}
+
+/// Nothing was pushed on the way in, so the token is on top (SDM vol. 2, IRET and INT n).
+#[test]
+fn a_supervisor_leaves_its_shadow_stack_for_virtual_8086_mode_and_comes_back_to_it() {
+    const TOKEN: u64 = 0x7ff8;
+    let mut bench = to_virtual_8086(0);
+    bench.cpu.cr4 |= CR4_CET;
+    bench.cpu.cet.supervisor = control::SH_STK_EN;
+    bench.cpu.cet.pl_ssp[0] = TOKEN;
+    bench.cpu.cet.ssp = TOKEN;
+    bench.cpu.update_space();
+    bench.store::<8>(TOKEN, TOKEN | 1);
+    bench.run(IRET);
+    assert_eq!((bench.cpu.cpl, bench.load::<8>(TOKEN)), (3, TOKEN));
+    bench.run(&[0x0f, 0x0b]);
+    bench.assert_in(INVALID_OPCODE);
+    assert_eq!((bench.cpu.cet.ssp, bench.load::<8>(TOKEN)), (TOKEN, TOKEN | 1));
 }
 
 #[test]
