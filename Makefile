@@ -27,6 +27,7 @@ conformance: build guests ## hold the core against the host processor and Bochs,
 	GDBVMX_ORACLE_CASES=1000000 cargo test --quiet --release --manifest-path core/Cargo.toml --test host -- --nocapture
 	$(VENV)/python tests/conformance/differential.py --count 100000
 	$(VENV)/python tests/oracle/privileged.py --cases 1000000
+	$(VENV)/python tests/oracle/privileged.py --cases 200000 --family enforcement
 	$(if $(KUT),$(VENV)/python scripts/kvm_unit_tests.py $(KUT)/x86,@echo "kvm-unit-tests: not run; KUT=DIR names a built tree")
 
 reference: build guests ## hold the machine against Bochs and QEMU with nested VT: tens of minutes

@@ -14,6 +14,10 @@
 #define CR0_PG 0x80000000
 #define CR4_OSFXSR 0x200
 #define CR4_PKE 0x400000
+#define CR4_CET 23
+#define S_CET 0x6a2
+#define SH_STK_EN 1
+#define PL0_SSP 0x6a4
 #define RFLAGS_VM 17
 
 	.section .rodata
@@ -29,6 +33,32 @@ sandbox_msrs:
 	.section .rodata.fault_tasks, "a"
 	.globl fault_tasks
 fault_tasks:
+
+	/* Where a case has CR4.CET: a shadow stack to go to it from, by an IRET to the same level that finds on it where
+	 * it goes. Then what is enforced in the case. */
+	.macro enforce
+	btl $CR4_CET, IN_AT(IN_CR4)
+	jnc 9f
+	mov $S_CET, %ecx
+	mov $SH_STK_EN, %eax
+	xor %edx, %edx
+	wrmsr
+	mov $PL0_SSP, %ecx
+	mov $SAFE_SHADOW + SAFE_SHADOW_TOKEN, %eax
+	wrmsr
+	setssbsy
+	mov $2, %eax
+	incsspd %eax
+	mov IN_AT(IN_MSRS + MSR_AT_PL_SSP), %eax
+	mov IN_AT(IN_MSRS + MSR_AT_PL_SSP) + 4, %edx
+	wrmsr
+	mov $S_CET, %ecx
+	mov IN_AT(IN_MSRS + MSR_AT_S_CET), %eax
+	mov IN_AT(IN_MSRS + MSR_AT_S_CET) + 4, %edx
+	wrmsr
+	cmp %eax, %eax /* some flags were undefined, and the IRET may fault */
+9:
+	.endm
 
 	.section .data
 	.balign 16
@@ -143,6 +173,7 @@ run_case:
 	.endr
 	mov IN_AT(IN_DR6), %rax
 	mov %rax, %db6
+	enforce
 	pushq IN_AT(IN_SS)
 	pushq IN_AT(IN_RSP)
 	pushq IN_AT(IN_RFLAGS)
@@ -173,6 +204,9 @@ handle64:
 	.endr
 	mov %ss, %eax
 	mov %rax, OUT_AT(OUT_HANDLER_SS)
+	xor %eax, %eax
+	rdsspq %rax
+	mov %rax, OUT_AT(OUT_SSP)
 	mov %rsp, OUT_AT(OUT_HANDLER_SP)
 	mov kernel_stack, %rsp
 	mov %cr0, %rax
@@ -296,6 +330,7 @@ legacy:
 	lldt %ax
 	mov $SEL_TASK, %eax
 	ltr %ax
+	enforce
 
 	mov IN_AT(IN_RFLAGS), %eax
 	bt $RFLAGS_VM, %eax
@@ -370,6 +405,9 @@ handle32:
 	popl OUT_AT(OUT_GS)
 2:	mov %ss, %eax
 	mov %eax, OUT_AT(OUT_HANDLER_SS)
+	xor %eax, %eax
+	rdsspd %eax
+	mov %eax, OUT_AT(OUT_SSP)
 	mov %esp, OUT_AT(OUT_HANDLER_SP)
 	sldt %eax
 	mov %eax, OUT_AT(OUT_LDTR)
@@ -418,6 +456,7 @@ back32:
 	/* The fault tasks: what the interrupted one was doing is in its TSS. */
 	.irp vector, 8, 2, 10, 11, 12
 fault_task_\vector:
+	endbr32
 	movl $\vector, OUT_AT(OUT_VECTOR)
 	popl OUT_AT(OUT_ERROR)
 	jmp 2b
@@ -439,6 +478,7 @@ to_real:
 
 	.macro stub32 vector
 stub32_\vector:
+	endbr32
 	.if !((\vector == 8) || ((\vector >= 10) && (\vector <= 14)) || (\vector == 17) || (\vector == 21))
 	push $0
 	.endif
@@ -451,6 +491,7 @@ stub32_\vector:
 	.macro stub64 vector
 	.code64
 stub64_\vector:
+	endbr64
 	.if !((\vector == 8) || ((\vector >= 10) && (\vector <= 14)) || (\vector == 17) || (\vector == 21))
 	push $0
 	.endif
@@ -477,7 +518,10 @@ handlers64:
 	.endr
 	.noaltmacro
 
-	/* Copied to LOW_CODE, where real-address mode reaches it. */
+	/* Copied to LOW_CODE, where real-address mode reaches it. The vectors have the handlers' offsets, and some cases
+	 * execute or load what is there: so the offsets depend on nothing that comes before. */
+	.balign 8
+	.skip 4
 	.code16
 	.globl low_start
 low_start:

@@ -34,8 +34,9 @@ const struct family families[] = {
 	{"msrs", build_msrs, ALL},
 	{"keys", build_keys, ALL},
 	{"invalidation", build_invalidation, ALL},
+	{"enforcement", build_enforcement, DESCRIPTORS},
 };
-const unsigned family_count = ARRAY_SIZE(families);
+const unsigned family_count = ARRAY_SIZE(families), mixed_count = ARRAY_SIZE(families) - 1;
 
 static u64 one_bit_changed(struct situation *s, u64 value)
 {

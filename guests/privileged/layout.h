@@ -44,6 +44,14 @@
 #define WINDOW 0x800000
 #define WINDOW_PAGES 8
 
+/* Shadow stacks of enforcement.c that no case spoils: a page of identity-mapped ones, on which a case is entered and
+ * the handlers run, and the table of those by IST. */
+#define SAFE_SHADOW 0x3f000
+#define SAFE_SHADOW_ROOM 0x100 /* for each */
+#define SAFE_SHADOW_TOKEN 0x78 /* in it; with the frame below it, it fills 32 aligned bytes */
+#define SSP_TABLE (TABLES + 0xe00)
+#define LEGACY_BITMAP 0x28000
+
 #define LOW_CODE 0x60000 /* what runs in real-address mode */
 #define IN 0x68000
 #define OUT 0x68400
@@ -109,11 +117,16 @@
 #define OUT_PKRU 37
 #define OUT_MSRS 38
 #define OUT_WORDS (OUT_MSRS + SANDBOX_MSR_COUNT)
+#define OUT_SSP OUT_WORDS /* of the handler, for what is told of enforcement only */
 
 #define SANDBOX_MSR_COUNT 30
 #define MSR_AT_FS_BASE 6
 #define MSR_AT_GS_BASE 7
 #define MSR_AT_PAT 11
+#define MSR_AT_U_CET 14
+#define MSR_AT_S_CET 15
+#define MSR_AT_PL_SSP 16 /* IA32_PL0_SSP to IA32_PL3_SSP */
+#define MSR_AT_INTERRUPT_SSPS 20
 
 /* IN_MODE. */
 #define MODE_LONG 0

@@ -2,7 +2,7 @@
  * privileged: random situations of system code, each from a seed and its number, each told in one line.
  *
  *     seed=N first=N cases=N       which cases [1, 0, 1000]
- *     family=NAME                  only these
+ *     family=NAME                  only these; `enforcement` is in no case otherwise
  *     detail=all                   all registers, and what the sandbox's memory holds
  *
  * The lines go to the debug console (port 0xE9). Whoever executes the same image on the same CPUID features has to
@@ -68,6 +68,54 @@ static const struct {
 	{WINDOW_PT32, WINDOW_PAGES * 4},
 };
 
+/* Of each page of the window, what shadow stacks are used for. */
+static const struct {
+	unsigned from, bytes;
+} shadow_areas[] = {{0, 0x20}, {0x780, 0x290}, {0xfc0, 0x40}};
+
+static u64 shadow_digest(void)
+{
+	u64 digest = digest_of(0, SAFE_SHADOW, 8 * SAFE_SHADOW_ROOM);
+
+	for (u64 page = DATA; page < DATA + WINDOW_PAGES * PAGE; page += PAGE)
+		for (unsigned n = 0; n < ARRAY_SIZE(shadow_areas); n++)
+			digest = digest_of(digest, page + shadow_areas[n].from, shadow_areas[n].bytes);
+	return digest;
+}
+
+/* Of what the exception interrupted: a program's has its register, the handler's shadow stack has the others. */
+static u64 interrupted_ssp(void)
+{
+	volatile u64 *out = (volatile u64 *)OUT;
+	u64 at = (u32)out[OUT_SSP];
+
+	if ((out[OUT_CS] & 3) == 3 || out[OUT_RFLAGS] & RFLAGS_VM)
+		return out[OUT_MSRS + MSR_AT_PL_SSP + 3];
+	if (at - WINDOW < WINDOW_PAGES * PAGE)
+		at += DATA - WINDOW;
+	return at && at < TABLES ? *(volatile u64 *)at : 0;
+}
+
+static void tell_enforcement(void)
+{
+	volatile u64 *out = (volatile u64 *)OUT;
+
+	put_named(" ssp ", interrupted_ssp());
+	put_named(" u-cet ", out[OUT_MSRS + MSR_AT_U_CET]);
+	put_named(" s-cet ", out[OUT_MSRS + MSR_AT_S_CET]);
+	put_named(" shadow ", shadow_digest());
+}
+
+static void tell_memory(u64 from, u64 bytes)
+{
+	for (u64 at = from; at < from + bytes; at += 8)
+		if (*(volatile u64 *)at && *(volatile u64 *)at != TERMINATORS) {
+			put_named("  at ", at);
+			put_named(" ", *(volatile u64 *)at);
+			put("\n");
+		}
+}
+
 static void tell_details(const struct situation *s)
 {
 	static const char *const names[] = {"vector", "error", "rip", "cs", "rflags", "rsp", "ss", "cr0", "cr2", "cr3",
@@ -92,12 +140,11 @@ static void tell_details(const struct situation *s)
 		put("\n");
 	}
 	for (unsigned n = 0; n < ARRAY_SIZE(areas); n++)
-		for (u64 at = areas[n].from; at < areas[n].from + areas[n].bytes; at += 8)
-			if (*(volatile u64 *)at && *(volatile u64 *)at != TERMINATORS) {
-				put_named("  at ", at);
-				put_named(" ", *(volatile u64 *)at);
-				put("\n");
-			}
+		tell_memory(areas[n].from, areas[n].bytes);
+	if (s->enforced) {
+		tell_memory(DATA, WINDOW_PAGES * PAGE);
+		tell_memory(SAFE_SHADOW, PAGE);
+	}
 }
 
 /* The tasks that take faults find nothing of the interrupted one on their stacks: what it was doing is in its TSS. */
@@ -167,6 +214,8 @@ static void tell(const struct situation *s, u64 number, const char *family)
 	put_named(" last ", last_code(s));
 	put_named(" registers ", registers);
 	put_named(" memory ", memory);
+	if (s->enforced)
+		tell_enforcement();
 	put("\n");
 }
 
@@ -185,7 +234,7 @@ void main(void)
 		const struct family *family;
 
 		situation_begin(&s, seed, number);
-		family = &families[below(&s, family_count)];
+		family = &families[below(&s, mixed_count)];
 		for (unsigned n = 0; only[0] && n < family_count; n++)
 			if (text_equal(only, families[n].name))
 				family = &families[n];
@@ -195,7 +244,7 @@ void main(void)
 		run_case();
 		sandbox_used(is_paging(&s));
 		if (((volatile u64 *)OUT)[OUT_VECTOR] == NMI_VECTOR) { /* where it was then is not told */
-			fill(OUT, OUT_WORDS * 8, 0);
+			fill(OUT, (OUT_SSP + 1) * 8, 0);
 			store(OUT + 8 * OUT_VECTOR, 8, NMI_VECTOR);
 			sandbox_restore(false);
 			fill(TABLES, TABLES_BYTES, 0);

@@ -16,18 +16,17 @@ static bool is_wide(const struct situation *s)
 	return (s->in[IN_CR4] & CR4_PAE) != 0;
 }
 
-static unsigned entry_bytes(const struct situation *s)
+unsigned window_entry_bytes(const struct situation *s)
 {
 	return is_wide(s) ? 8 : 4;
 }
 
-static u64 entry_of(const struct situation *s, unsigned page)
+u64 window_entry(const struct situation *s, unsigned page)
 {
-	return (is_wide(s) ? WINDOW_PT : WINDOW_PT32) + page * entry_bytes(s);
+	return (is_wide(s) ? WINDOW_PT : WINDOW_PT32) + page * window_entry_bytes(s);
 }
 
-/* Flat data for the level, through which the window is reached. */
-static void make_data_flat(const struct situation *s)
+void make_data_flat(const struct situation *s)
 {
 	descriptor_store(SEL_PLAIN / 8 + 3 * s->level + 1, 0x00cf93000000ffff | (u64)s->level << 45);
 }
@@ -40,16 +39,16 @@ static void make_window_random(struct situation *s, u64 fixed)
 	u64 all = (is_wide(s) ? ~0ull : 0xffffffff) & ~fixed;
 
 	for (unsigned page = 0; page < WINDOW_PAGES; page++) {
-		u64 at = entry_of(s, page), value = *(volatile u64 *)at;
+		u64 at = window_entry(s, page), value = *(volatile u64 *)at;
 
 		for (unsigned n = below(s, 3); n; n--)
 			value ^= one_of(s, bits) & all;
-		store(at, entry_bytes(s), value);
+		store(at, window_entry_bytes(s), value);
 	}
 	if (chance(s, 20)) { /* the level above */
 		u64 at = is_wide(s) ? PD + 8 * (WINDOW >> 21) : PD32 + 4 * (WINDOW >> 22);
 
-		store(at, entry_bytes(s), *(volatile u64 *)at ^ (one_of(s, bits) & ~BIT(7) & all));
+		store(at, window_entry_bytes(s), *(volatile u64 *)at ^ (one_of(s, bits) & ~BIT(7) & all));
 	}
 }
 
@@ -58,8 +57,7 @@ static u64 window_address(struct situation *s)
 	return WINDOW + below(s, WINDOW_PAGES) * 0x1000 + (chance(s, 30) ? 0xffd + below(s, 4) : 0x10);
 }
 
-/* MOV from memory, MOV to memory, XADD. */
-static void emit_access(struct situation *s, unsigned how, u64 address)
+void emit_access(struct situation *s, unsigned how, u64 address)
 {
 	unsigned size = below(s, 3);
 
@@ -113,7 +111,7 @@ void build_keys(struct situation *s)
 		/* outside long mode these bits are reserved */
 		for (unsigned page = 0; page < WINDOW_PAGES && is_wide(s); page++)
 			if (in_long_mode(s) || chance(s, 10))
-				store(entry_of(s, page), 8, *(volatile u64 *)entry_of(s, page) ^ KEY(below(s, 16)));
+				store(window_entry(s, page), 8, *(volatile u64 *)window_entry(s, page) ^ KEY(below(s, 16)));
 	}
 	/* key 0 is that of the code and the stacks; for the handler's it has to let writes through */
 	s->in[IN_PKRU] = random64(s) & (chance(s, 90) ? 0xfffffffc : 0xfffffffd);
@@ -165,7 +163,7 @@ static void change_page(struct situation *s)
 	emit_wide_address(s);
 	emit_operand_size(s, 4);
 	emit(s, 0xc7);
-	emit_wide_memory(s, 0, entry_of(s, page));
+	emit_wide_memory(s, 0, window_entry(s, page));
 	emit_bytes(s, 4, entry);
 	if (how == 0)
 		emit_invlpg(s, address);

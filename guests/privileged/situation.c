@@ -160,6 +160,11 @@ void take_by_task(const struct situation *s, unsigned vector, unsigned task)
 	write_gate(s, vector, 0, (u16)(SEL_FAULT_TASKS + 8 * task), PRESENT | GATE_TASK, 0);
 }
 
+void interrupt_gate(const struct situation *s, unsigned vector, u64 offset, u16 selector, unsigned stack)
+{
+	write_gate(s, vector, offset, selector, PRESENT | 3 << 5 | GATE_INTERRUPT32, stack);
+}
+
 u16 plain_selector(unsigned level, enum segment_number segment)
 {
 	unsigned which = segment == CS ? 0 : segment == SS ? 2 : 1;
@@ -345,6 +350,7 @@ void situation_begin(struct situation *s, u64 seed, u64 number)
 	s->random = random64(s);
 	s->in = (volatile u64 *)IN;
 	s->at = 0x10;
+	s->enforced = false;
 }
 
 static void choose_mode(struct situation *s, u64 modes)
@@ -370,7 +376,7 @@ void situation_fill(struct situation *s, u64 modes)
 	u64 cr4 = random_cr4(s), cr0 = CR0_PE | CR0_NE | BIT(4);
 
 	fill(IN, IN_WORDS * 8, 0);
-	fill(OUT, OUT_WORDS * 8, 0);
+	fill(OUT, (OUT_SSP + 1) * 8, 0);
 	fill(TABLES, IDT - TABLES, 0);
 	fill(HANDLER_STACK - USED_OF_STACK, USED_OF_STACK, 0);
 	sandbox_restore(s->level == 3 || chance(s, 10));

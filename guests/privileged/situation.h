@@ -26,6 +26,8 @@ struct situation {
 	unsigned bits;  /* of the code */
 	unsigned level; /* of privilege */
 	unsigned at;    /* where the next byte of code goes, from CODE on */
+	bool enforced;  /* control-flow enforcement is in force: the outcome has what that left */
+	u64 ssp;        /* then, where the shadow stack begins */
 	volatile u64 *in;
 };
 
@@ -59,6 +61,15 @@ void mark_accessed(void); /* all segments in the tables */
 void descriptor_store(unsigned slot, u64 descriptor);
 u64 task_address(unsigned n);
 
+void interrupt_gate(const struct situation *s, unsigned vector, u64 offset, u16 selector, unsigned stack);
+
+/* The window: its paging entries, and flat data for the level, through which it is reached. */
+u64 window_entry(const struct situation *s, unsigned page);
+unsigned window_entry_bytes(const struct situation *s);
+void make_data_flat(const struct situation *s);
+/* MOV from memory, MOV to memory, XADD. */
+void emit_access(struct situation *s, unsigned how, u64 address);
+
 /* Instructions. The size of an operand is in bytes. */
 void emit(struct situation *s, unsigned byte);
 void emit_bytes(struct situation *s, unsigned count, u64 bytes); /* the lowest first */
@@ -78,7 +89,7 @@ struct family {
 	u64 modes;
 };
 extern const struct family families[];
-extern const unsigned family_count;
+extern const unsigned family_count, mixed_count; /* the first of them are the mix, the others have to be asked for */
 
 void build_selectors(struct situation *s);
 void build_far(struct situation *s);
@@ -97,5 +108,6 @@ void build_limits(struct situation *s);
 void build_msrs(struct situation *s);
 void build_keys(struct situation *s);
 void build_invalidation(struct situation *s);
+void build_enforcement(struct situation *s);
 
 #endif

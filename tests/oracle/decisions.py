@@ -15,6 +15,15 @@ DEBUG, DOUBLE_FAULT, INVALID_TSS, NOT_PRESENT, STACK_FAULT, GENERAL_PROTECTION, 
     14,
     17,
 )
+CONTROL_PROTECTION = 21
+CARRY = 1 << 0
+# What differs where the parts of a shadow stack are read in another order: that marks other pages accessed.
+ENFORCED_PARTS = {"enforcement": {"cr2", "error", "registers", "memory"}}
+# Of a page fault's error code: it was an access to a shadow stack.
+TO_SHADOW_STACK = 0x40
+SAVEPREVSSP, CLRSSBSY = b"\xf3\x0f\x01\xea", b"\xf3\x0f\xae"
+# Whose code segment is flat, whatever its selector's descriptor has.
+SYSENTER = b"\x0f\x34"
 RESUME, ZERO, IOPL, VIRTUAL = 1 << 16, 1 << 6, 3 << 12, 0x180000
 CONDITIONS, SINGLE_STEP, ACCESS_DETECTED = 0xF, 1 << 14, 1 << 13
 VME, SMAP = 1 << 0, 1 << 21
@@ -59,6 +68,12 @@ class Outcome:
     """Eight from where the exception was, which for a fault is the instruction that it comes of."""
     registers: int
     memory: int
+    ssp: int = 0
+    """The shadow-stack pointer where the exception was; it and the rest of control-flow enforcement only."""
+    u_cet: int = 0
+    s_cet: int = 0
+    shadow: int = 0
+    """A digest of the shadow stacks."""
 
     @property
     def at_fetch(self) -> bool:
@@ -132,7 +147,7 @@ def _refused_by(outcome: Outcome, vector: int, error: int) -> bool:
 def _refused(ours: Outcome, theirs: Outcome, differing: set[str]) -> bool:
     """The same instruction ended it, here as it may not go where it would."""
     return (
-        differing <= {"vector", "error", "cr2", "registers", "memory"}
+        differing <= {"vector", "error", "cr2", "registers", "memory", "shadow"}
         and ours.vector == GENERAL_PROTECTION
         and ours.error in (0, 1)
     )
@@ -155,6 +170,15 @@ def _pushed_elsewhere(ours: Outcome, theirs: Outcome, differing: set[str]) -> bo
     if ours.mode == "long64":
         return (theirs.vector, theirs.error) == (STACK_FAULT, 0)
     return theirs.vector == PAGE_FAULT and 0 < theirs.stack[1] - theirs.cr2 <= FRAME
+
+
+def _is_canonical(address: int) -> bool:
+    return (address >> 47) + 1 & 0x1FFFF <= 1
+
+
+def _faults_at_bitmap(outcome: Outcome) -> bool:
+    """Of user's legacy code pages."""
+    return outcome.vector == PAGE_FAULT and outcome.cr2 >> 12 == outcome.u_cet >> 12 != 0
 
 
 TABLE = (
@@ -275,7 +299,7 @@ TABLE = (
         "in which order the parts of an operand are read is the processor's choice",
         "vol. 3, 9.2.3.2",
         lambda ours, theirs, differing: (
-            differing <= {"cr2", "registers"}
+            differing <= ENFORCED_PARTS.get(ours.family, {"cr2", "registers"})
             and ours.vector in (PAGE_FAULT, DOUBLE_FAULT)
             and abs(ours.cr2 - theirs.cr2) < 40
             and (
@@ -284,6 +308,7 @@ TABLE = (
                 or _reads_parts(_opcode(ours.code, ours.mode))
                 # what stands there is not told
                 or ours.ip[1] & ~WINDOW_OFFSETS == WINDOW
+                or ours.code.startswith(SYSENTER)
             )
         ),
     ),
@@ -460,6 +485,94 @@ TABLE = (
             and ours.mode == "long64"
             and (ours.vector, ours.error, theirs.vector) == (STACK_FAULT, 0, ALIGNMENT)
             and ours.stack[1] % 8 != 0
+        ),
+    ),
+    Decision(
+        "CLRSSBSY sets CF where the token was not busy",
+        "vol. 2, CLRSSBSY",
+        lambda ours, theirs, differing: (
+            ours.family == "enforcement" and ours.flags ^ theirs.flags == CARRY and CLRSSBSY in ours.code
+        ),
+    ),
+    Decision(
+        "a far frame begins with four bytes of 0 on an aligned shadow stack, too",
+        "vol. 2, CALL and INT",
+        lambda ours, theirs, differing: (
+            differing <= {"cr2", "registers", "memory"}
+            and ours.family == "enforcement"
+            and ours.cr2 - theirs.cr2 == 4
+            and ours.cr2 % 8 == 4
+        ),
+    ),
+    Decision(
+        "the four bytes that SAVEPREVSSP pops where CF is set lie above the token",
+        "vol. 2, SAVEPREVSSP",
+        lambda ours, theirs, differing: (
+            ours.family == "enforcement"
+            and ours.mode != "long64"
+            and (theirs.last.startswith(SAVEPREVSSP) or SAVEPREVSSP in ours.code)
+            and theirs.flags & CARRY != 0
+        ),
+    ),
+    Decision(
+        "what faults on a shadow stack leaves the program where it was",
+        "vol. 3, 6.5",
+        lambda ours, theirs, differing: (
+            ours.family == "enforcement"
+            and ours.vector in (DOUBLE_FAULT, GENERAL_PROTECTION, PAGE_FAULT, CONTROL_PROTECTION)
+            and (
+                (
+                    ours.ip[1] == theirs.ip[1]
+                    and (ours.ip[0], ours.stack[0]) != (theirs.ip[0], theirs.stack[0])
+                )
+                # or the exception has a frame where the outer stack pointer leads in the inner segment
+                or (ours.ip[0] not in HANDLERS and theirs.ip[0] in HANDLERS)
+            )
+        ),
+    ),
+    Decision(
+        "a far return to where SSP would not be canonical is refused",
+        "vol. 2, RET and IRET",
+        lambda ours, theirs, differing: (
+            (ours.vector, ours.error) == (GENERAL_PROTECTION, 0) and not _is_canonical(theirs.ssp)
+        ),
+    ),
+    Decision(
+        "whether a return needs an SSP below 4 GB is for the code segment that it goes to",
+        "vol. 2, RET and IRET",
+        lambda ours, theirs, differing: (
+            ours.mode in LONG_MODES
+            and (theirs.vector, theirs.error) == (GENERAL_PROTECTION, 0)
+            and _opcode(theirs.last, theirs.mode)[:1] in RETURNS
+            and (ours.ssp | theirs.ssp) >> 32 != 0
+        ),
+    ),
+    Decision(
+        "IRET within a level frees the token of the shadow stack that it leaves, and no other",
+        "vol. 2, IRET",
+        lambda ours, theirs, differing: (
+            ours.mode in LONG_MODES
+            and ours.family == "enforcement"
+            and b"\xcf" in ours.code
+            and (
+                differing <= {"shadow", "memory"}
+                or (
+                    theirs.vector == PAGE_FAULT
+                    and theirs.error & TO_SHADOW_STACK != 0
+                    and _opcode(theirs.last, ours.mode)[:1] == b"\xcf"
+                )
+            )
+        ),
+    ),
+    Decision(
+        "the bitmap of legacy code is read as the program would",
+        "vol. 1, 17.3.6",
+        lambda ours, theirs, differing: (
+            ours.level == 3
+            and (
+                (_faults_at_bitmap(ours) and ours.error & BY_PROGRAM != 0)
+                or (_faults_at_bitmap(theirs) and theirs.error & BY_PROGRAM == 0)
+            )
         ),
     ),
     Decision(

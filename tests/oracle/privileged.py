@@ -3,6 +3,7 @@
 
     tests/oracle/privileged.py                           20000 cases
     tests/oracle/privileged.py --cases 1000000 --seed 7
+    tests/oracle/privileged.py --family enforcement
     tests/oracle/privileged.py --family tasks --first 300 --cases 1 --detail
 
 A situation is a mode, a privilege level, random descriptors, gates, page tables, registers and a few
@@ -22,7 +23,18 @@ bits and addresses that are not canonical, and of what is not there; RDPKRU and 
 do by protection keys; INVLPG and INVPCID, and pages whose entries change. Not: protection keys where a
 supervisor accesses a program's pages, or a program the supervisor's, which Bochs holds against PKRU by who
 accesses (kvm-unit-tests' access_test has them); upper halves of MSRs of 32 bits, and of INVPCID's type, which
-Bochs drops; control-flow enforcement in force; MSRs that count, and those of VMX but that they are constant.
+Bochs drops; MSRs that count, and those of VMX but that they are constant.
+
+The family `enforcement`, control-flow enforcement in force, is no part of the mix and has to be asked for.
+Covered, in 64-bit, compatibility and protected mode and at each level: shadow stacks on pages of every kind,
+below and above 4 GB, aligned by 8 and by 4; near and far CALL and RET, by call gate too, INT, exceptions and
+IRET within a level and between them, to virtual-8086 mode, by IST or not, where a token is busy or wrong;
+SYSCALL, SYSRET, SYSENTER, SYSEXIT; the instructions on shadow stacks; tracked and untracked indirect branches
+with ENDBRANCH or none where they lead to, legacy code pages; changes of what is in force. The lines have SSP,
+both controls and a digest of the shadow stacks, too. Not, as Bochs does otherwise: IRET within CPL 3 in
+64-bit mode, an interrupt within CPL 3 in long mode, and ways to and from virtual-8086 mode, where it uses no
+shadow stack; ENDBRANCH where SUPPRESS is set and nothing is tracked, which clears it there; INT1 where an
+ENDBRANCH is due. Nor switches of tasks but to that of a double fault.
 """
 
 from __future__ import annotations
@@ -54,7 +66,8 @@ _INSTRUCTIONS_TO_BOOT, _INSTRUCTIONS_PER_CASE = 50_000_000, 200_000
 _LINE = re.compile(
     r"^([0-9a-f]+) (\w+) (\w+)\.(\d) #([0-9a-f]+)/([0-9a-f]+) ip ([0-9a-f]+):([0-9a-f]+) flags ([0-9a-f]+) "
     r"sp ([0-9a-f]+):([0-9a-f]+) cr2 ([0-9a-f]+) dr6 ([0-9a-f]+) cr4 ([0-9a-f]+) code ([0-9a-f]+) "
-    r"last ([0-9a-f]+) registers ([0-9a-f]+) memory ([0-9a-f]+)\s*$"
+    r"last ([0-9a-f]+) registers ([0-9a-f]+) memory ([0-9a-f]+)"
+    r"(?: ssp ([0-9a-f]+) u-cet ([0-9a-f]+) s-cet ([0-9a-f]+) shadow ([0-9a-f]+))?\s*$"
 )
 
 
@@ -111,8 +124,8 @@ class Comparison:
 def outcomes(output: str) -> Iterator[Outcome]:
     for line in output.splitlines():
         if found := _LINE.match(line):
-            number, family, mode, level, *rest = found.groups()
-            vector, error, cs, ip, flags, ss, sp, cr2, dr6, cr4, code, last, registers, memory = (
+            number, family, mode, level, *rest = found.groups(default="0")
+            vector, error, cs, ip, flags, ss, sp, cr2, dr6, cr4, code, last, registers, memory, *enforced = (
                 int(text, 16) for text in rest
             )
             yield Outcome(
@@ -132,6 +145,7 @@ def outcomes(output: str) -> Iterator[Outcome]:
                 last.to_bytes(8, "little"),
                 registers,
                 memory,
+                *enforced,
             )
 
 

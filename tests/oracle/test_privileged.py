@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import privileged
 import pytest
-from decisions import LOST_THERE, TABLE
+from decisions import CONTROL_PROTECTION, LOST_THERE, PAGE_FAULT, TABLE, TO_SHADOW_STACK
 
-CASES = 700
+# How many of a family; "" is the mix of them.
+CASES = {"": 700, "enforcement": 500}
 
 
 @pytest.mark.bochs
-def test_bochs_agrees_or_the_sdm_decides() -> None:
-    result = privileged.compare(privileged.Cases(0, CASES))
+@pytest.mark.parametrize("family", CASES)
+def test_bochs_agrees_or_the_sdm_decides(family: str) -> None:
+    result = privileged.compare(privileged.Cases(0, CASES[family], family=family))
     assert not result.undecided, "\n".join(map(str, result.undecided))
     assert not result.lost
-    assert result.cases == CASES
+    assert result.cases + result.neither == CASES[family]
 
 
 def test_a_case_does_not_depend_on_those_before_it() -> None:
@@ -38,6 +40,22 @@ def test_every_mode_and_family_is_there() -> None:
     assert len({outcome.family for outcome in seen}) == 17
     # Not only faults at once: what is tried comes to an end of its own, too.
     assert sum(outcome.vector == 3 for outcome in seen) > len(seen) // 4
+
+
+def test_control_flow_is_enforced() -> None:
+    cases = privileged.Cases(0, 1000, family="enforcement")
+    seen = list(privileged.outcomes(privileged.output_here(cases)))
+    assert {outcome.family for outcome in seen} == {"enforcement"}
+    assert {outcome.mode for outcome in seen} == {"long64", "compat32", "compat16", "prot32", "prot16"}
+    # NEAR-RET, FAR-RET/IRET, ENDBRANCH, RSTORSSP and SETSSBSY.
+    refused = {outcome.error for outcome in seen if outcome.vector == CONTROL_PROTECTION}
+    assert refused == {1, 2, 3, 4, 5}
+    pages = {outcome.error for outcome in seen if outcome.vector == PAGE_FAULT}
+    assert any(error & TO_SHADOW_STACK for error in pages) and any(
+        not error & TO_SHADOW_STACK for error in pages
+    )
+    assert sum(outcome.vector == 3 for outcome in seen) > len(seen) // 4
+    assert len({outcome.ssp for outcome in seen}) > 20
 
 
 def test_decisions_name_their_section() -> None:
