@@ -117,6 +117,11 @@ def _is_far_call(opcode: bytes) -> bool:
     return opcode[:1] == b"\x9a" or _is_group5(opcode, 3)
 
 
+def _calls(code: bytes, mode: str) -> bool:
+    """A far CALL or INT."""
+    return code[:1] in INTERRUPTS or _is_far_call(_opcode(code, mode))
+
+
 def _is_store_of_table(opcode: bytes) -> bool:
     return opcode[:2] == b"\x0f\x01" and len(opcode) > 2 and opcode[2] >> 3 & 7 in (0, 1)
 
@@ -280,7 +285,7 @@ TABLE = (
             and _refused_by(ours, GENERAL_PROTECTION, 0)
             and _opcode(ours.last, ours.mode)[:1] in RETURNS
             and theirs.ip[0] & 3 != theirs.stack[0]
-            and theirs.stack[0] < 3
+            and theirs.stack[0] <= 3
         ),
     ),
     Decision(
@@ -380,8 +385,8 @@ TABLE = (
         lambda ours, theirs, differing: (
             differing <= {"flags", "registers", "memory"}
             and ours.mode in LONG_MODES
-            # what follows may change flags by the rights found
-            and ours.flags & ~theirs.flags & ZERO != 0
+            # what follows may change flags by the rights found, or all of them
+            and not theirs.flags & ~ours.flags & ZERO
             and (b"\x0f\x02" in ours.code or b"\x0f\x03" in ours.code)
         ),
     ),
@@ -423,15 +428,20 @@ TABLE = (
         "vol. 3, 5.8.1.2",
         lambda ours, theirs, differing: (
             ours.level == 3
-            and (_is_far_call(_opcode(ours.code, ours.mode)) or ours.code[0] in INTERRUPTS)
             and (
                 (
                     theirs.vector == PAGE_FAULT
                     and not theirs.error & BY_PROGRAM
                     and ours.cr4 & SMAP != 0
                     and theirs.last == theirs.code
+                    # an instruction that goes there, or an exception that went there
+                    and (_calls(ours.code, ours.mode) or (theirs.ip[0] != ours.ip[0] and ours.ip[0] & 3 == 3))
                 )
-                or (ours.vector == PAGE_FAULT and ours.error & BY_PROGRAM != 0 and ours.last == ours.code)
+                or (
+                    ours.vector == PAGE_FAULT
+                    and ours.error & BY_PROGRAM != 0
+                    and _calls(ours.last, ours.mode)
+                )
             )
         ),
     ),
