@@ -38,6 +38,8 @@ HANDLERS = (0x08, 0x18)
 WINDOW, WINDOW_OFFSETS = 0x800000, 0x7FFF
 # Where the segment of a case's code begins.
 CODE = 0x10000
+# Where in it a case begins, but for those about limits.
+START = 0x10
 # The stack pointer of most cases, and what a far CALL pushes, at most, in bytes.
 STACK_START = 0x800
 FRAME = 16
@@ -175,6 +177,11 @@ def _pushed_elsewhere(ours: Outcome, theirs: Outcome, differing: set[str]) -> bo
     if ours.mode == "long64":
         return (theirs.vector, theirs.error) == (STACK_FAULT, 0)
     return theirs.vector == PAGE_FAULT and 0 < theirs.stack[1] - theirs.cr2 <= FRAME
+
+
+def _first_selector(level: int) -> int:
+    """Of the code that a case begins with."""
+    return 0x80 + 25 * level
 
 
 def _is_canonical(address: int) -> bool:
@@ -520,7 +527,11 @@ TABLE = (
         lambda ours, theirs, differing: (
             ours.family == "enforcement"
             and ours.mode != "long64"
-            and (theirs.last.startswith(SAVEPREVSSP) or SAVEPREVSSP in ours.code)
+            and (
+                theirs.last.startswith(SAVEPREVSSP)
+                # what stands there is not told
+                or (SAVEPREVSSP in ours.code and theirs.vector == DOUBLE_FAULT)
+            )
             and theirs.flags & CARRY != 0
         ),
     ),
@@ -530,6 +541,7 @@ TABLE = (
         lambda ours, theirs, differing: (
             ours.family == "enforcement"
             and ours.vector in (DOUBLE_FAULT, GENERAL_PROTECTION, PAGE_FAULT, CONTROL_PROTECTION)
+            and (ours.ip[1] & IP_LIMIT != START or ours.ip[0] == _first_selector(ours.level))
             and (
                 (
                     ours.ip[1] == theirs.ip[1]
@@ -576,7 +588,7 @@ TABLE = (
     ),
     Decision(
         "the bitmap of legacy code is read as the program would",
-        "vol. 1, 17.3.6",
+        "vol. 1, 17.3, and vol. 3, 4.6",
         lambda ours, theirs, differing: (
             ours.level == 3
             and (
