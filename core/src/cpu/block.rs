@@ -34,10 +34,12 @@ impl Block {
     /// The block that follows at `linear`, if it followed before under the same translations.
     #[inline(always)]
     pub fn next(&self, linear: u64, context: u64) -> Option<BlockId> {
-        self.links
-            .iter()
-            .find(|link| link.linear == linear && link.context == context)
-            .map(|link| link.block)
+        for link in &self.links {
+            if link.linear == linear && link.context == context {
+                return Some(link.block);
+            }
+        }
+        None
     }
 
     /// Notes what follows, if there is room.

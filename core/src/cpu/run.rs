@@ -163,26 +163,22 @@ fn chain<const LONG: bool>(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, m
             }
             Err(Stop::Taken) => cpu.icount += cpu.stopped_at as u64 + 1,
             Err(stop) => {
-                let was_guest = cpu.vmx.guest;
-                leave(cpu, bus, &block.insns[cpu.stopped_at as usize], stop);
-                if !LONG || cpu.vmx.guest == was_guest {
-                    return;
+                let insn = &block.insns[cpu.stopped_at as usize];
+                match leave_for_world(cpu, bus, code, insn, stop) {
+                    Some(first) if LONG => {
+                        id = first;
+                        continue;
+                    }
+                    _ => return,
                 }
-                match enter_world(cpu, bus, code, until) {
-                    Some(next) => id = next,
-                    None => return,
-                }
-                continue;
             }
         }
-        if LONG && !cpu.long64() {
-            return;
-        }
+        // Of another mode no link knows.
         let linear = if LONG { cpu.rip } else { cpu.code_linear() };
-        let size = if LONG { CodeSize::Bits64 } else { cpu.code_size };
-        let context = code.context(cpu.tlb.unique_context(), size);
+        let context = code.context(cpu.tlb.unique_context(), cpu.code_size);
         id = match block.next(linear, context) {
             Some(next) => next,
+            None if LONG && !cpu.long64() => return,
             None => match follow(cpu, bus, code, id, until) {
                 Some(next) => next,
                 None => return,
@@ -191,15 +187,26 @@ fn chain<const LONG: bool>(cpu: &mut Cpu, bus: &mut Bus, code: &mut CodeCache, m
     }
 }
 
-/// The block that begins another world, which VM entry or exit has just switched to. `None`: the run loop must look first,
-/// as it may find something, or as the world is not one of 64-bit mode. `until` was found before the switch; what can bring
-/// it nearer since is a VMX-preemption timer, or an MSR that a list has loaded.
-#[inline(always)]
-fn enter_world(cpu: &mut Cpu, bus: &mut Bus, code: &CodeCache, until: u64) -> Option<BlockId> {
+/// Leaves a block at `insn`, which did not simply complete. If that was a VM entry or exit, the block that the other world
+/// begins with. `None`: the run loop must look first, as there is none, as it may find something, or as the world is not one
+/// of 64-bit mode. What can bring the end of the turn nearer is a VMX-preemption timer, or an MSR that a list has loaded.
+#[cold]
+#[inline(never)]
+fn leave_for_world(
+    cpu: &mut Cpu,
+    bus: &mut Bus,
+    code: &CodeCache,
+    insn: &Insn,
+    stop: Stop,
+) -> Option<BlockId> {
+    let was_guest = cpu.vmx.guest;
+    leave(cpu, bus, insn, stop);
+    if cpu.vmx.guest == was_guest {
+        return None;
+    }
     bus.clock = cpu.clock_base.wrapping_add(cpu.icount);
     let sooner = std::mem::take(&mut cpu.vmx.list_processed) | cpu.vmx.timer.is_some();
     let looks = sooner
-        || cpu.icount >= until
         || bus.ram.has_stale()
         || wants_attention(bus)
         || !nothing_waits(cpu, bus)
@@ -298,8 +305,7 @@ fn alone(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn) -> Done {
 }
 
 /// Leaves a block at `insn`, which did not simply complete.
-#[cold]
-#[inline(never)]
+#[inline(always)]
 fn leave(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, stop: Stop) {
     cpu.icount += insn.position as u64;
     let done = if stop == Stop::Solo {
@@ -312,6 +318,7 @@ fn leave(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, stop: Stop) {
 }
 
 /// Settles RIP, the count and what was asked for, after the last instruction of a run.
+#[inline]
 fn finish(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, done: Done) {
     match done {
         Ok(()) | Err(Stop::Sync) => {

@@ -1,5 +1,8 @@
 //! The event ring: what happened to VMX, newest last. It is always on; the oldest events give way.
 
+use crate::vmx::cause::Cause;
+use crate::vmx::Exit;
+
 /// One event of the trace (`design.md`, "Trace file"). Fields that do not apply are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
@@ -71,10 +74,66 @@ impl EventKind {
 /// How many events the ring keeps: no more than stay in the host's cache, or writing them would cost an exit a fifth.
 const CAPACITY: u64 = 1 << 12;
 
+/// When and where a VM entry or exit happened.
+#[derive(Clone, Copy)]
+pub struct At {
+    pub icount: u64,
+    pub vcpu: u32,
+    /// Guest-physical address of the VMCS region.
+    pub vmcs: u64,
+    pub guest_rip: u64,
+}
+
+/// An event as the ring keeps it. Nearly all are entries and exits: these are turned into an `Event` when one is asked for.
+#[derive(Clone)]
+enum Kept {
+    Entry(At),
+    Exit(At, Exit),
+    Other(Event),
+}
+
+impl Kept {
+    /// The event of that number.
+    fn event(&self, seq: u64) -> Event {
+        match self {
+            Kept::Entry(at) => Event {
+                seq,
+                kind: EventKind::Entry,
+                ..Event::at(at)
+            },
+            Kept::Exit(at, exit) => Event {
+                seq,
+                kind: EventKind::Exit,
+                reason: Some(exit.reason),
+                qualification: Some(exit.qualification),
+                guest_linear: exit.linear(),
+                guest_physical: exit.physical(),
+                interruption_info: (exit.interruption_info != 0).then_some(exit.interruption_info),
+                instruction_length: (exit.instruction_length != 0).then_some(exit.instruction_length),
+                forced: exit.cause == Cause::Forced,
+                ..Event::at(at)
+            },
+            Kept::Other(event) => Event { seq, ..event.clone() },
+        }
+    }
+}
+
+impl Event {
+    fn at(at: &At) -> Event {
+        Event {
+            icount: at.icount,
+            vcpu: at.vcpu,
+            vmcs: Some(at.vmcs),
+            guest_rip: Some(at.guest_rip),
+            ..Event::default()
+        }
+    }
+}
+
 #[derive(Clone, Default)]
 pub struct EventRing {
     /// Event number `seq` is at `seq % CAPACITY`.
-    ring: Vec<Event>,
+    ring: Vec<Kept>,
     next: u64,
     /// With a trace being written no event may be lost: the run stops for a `drain` when the ring is full.
     pub tracing: bool,
@@ -83,8 +142,7 @@ pub struct EventRing {
 
 impl EventRing {
     #[inline(always)]
-    pub fn push(&mut self, mut event: Event) {
-        event.seq = self.next;
+    fn keep(&mut self, event: Kept) {
         let place = (self.next % CAPACITY) as usize;
         self.next += 1;
         match self.ring.get_mut(place) {
@@ -93,32 +151,43 @@ impl EventRing {
         }
     }
 
+    #[inline(always)]
+    pub fn entry(&mut self, at: At) {
+        self.keep(Kept::Entry(at));
+    }
+
+    #[inline(always)]
+    pub fn exit(&mut self, at: At, exit: &Exit) {
+        self.keep(Kept::Exit(at, *exit));
+    }
+
+    /// Any other event, which is given its number here.
+    pub fn push(&mut self, event: Event) {
+        self.keep(Kept::Other(event));
+    }
+
     /// Number of events so far.
     pub fn count(&self) -> u64 {
         self.next
     }
 
     /// Events from number `seq` on, as far as they are still held.
-    pub fn since(&self, seq: u64) -> impl DoubleEndedIterator<Item = &Event> {
+    pub fn since(&self, seq: u64) -> impl DoubleEndedIterator<Item = Event> + '_ {
         let first = self.next - self.ring.len() as u64;
-        (seq.max(first)..self.next).filter_map(|seq| self.ring.get((seq % CAPACITY) as usize))
+        (seq.max(first)..self.next)
+            .filter_map(|seq| Some(self.ring.get((seq % CAPACITY) as usize)?.event(seq)))
     }
 
     /// The newest `most` events that `wanted` accepts, oldest of them first.
-    pub fn last(&self, most: usize, wanted: impl Fn(&Event) -> bool) -> Vec<&Event> {
-        let mut found: Vec<_> = self
-            .since(0)
-            .rev()
-            .filter(|event| wanted(event))
-            .take(most)
-            .collect();
+    pub fn last(&self, most: usize, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
+        let mut found: Vec<_> = self.since(0).rev().filter(wanted).take(most).collect();
         found.reverse();
         found
     }
 
     /// What was not yet drained; for the writer of a trace.
     pub fn drain(&mut self) -> Vec<Event> {
-        let events = self.since(self.drained).cloned().collect();
+        let events = self.since(self.drained).collect();
         self.drained = self.next;
         events
     }

@@ -639,7 +639,7 @@ impl PyMachine {
 
     fn drain_trace(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let events = self.machine.bus.debug.events.drain();
-        object(py, &events.iter().map(TraceEvent::of).collect::<Vec<_>>())
+        object(py, &events.into_iter().map(TraceEvent::of).collect::<Vec<_>>())
     }
 
     fn stop_trace(&mut self) {

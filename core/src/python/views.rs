@@ -107,7 +107,7 @@ pub struct TraceEvent {
 }
 
 impl TraceEvent {
-    pub fn of(event: &Event) -> TraceEvent {
+    pub fn of(event: Event) -> TraceEvent {
         let number = event.reason.unwrap_or(0);
         let name = match event.kind {
             EventKind::Exit | EventKind::EntryFailure => {

@@ -18,7 +18,7 @@ use crate::cpu::deliver;
 use crate::cpu::exception::{Event as Delivered, EventKind as Kind};
 use crate::cpu::insn::Insn;
 use crate::cpu::{Activity, Cpu, Done, Shadow, Stop};
-use crate::debug::events::{Event, EventKind};
+use crate::debug::events::{At, Event, EventKind};
 use crate::platform::Bus;
 
 /// There is no system-management mode here.
@@ -204,13 +204,11 @@ fn go(cpu: &mut Cpu, bus: &mut Bus, launch_rip: u64, passed: Passed) {
         let ticks = if timer == 0 { 0 } else { end.wrapping_sub(tsc) };
         cpu.vmx.timer = Some(bus.clock.saturating_add(ticks));
     }
-    bus.debug.events.push(Event {
+    bus.debug.events.entry(At {
         icount: bus.clock,
         vcpu: cpu.id as u32,
-        kind: EventKind::Entry,
-        vmcs: Some(address),
-        guest_rip: Some(cpu.rip),
-        ..Event::default()
+        vmcs: address,
+        guest_rip: cpu.rip,
     });
     bus.debug.catches.on_entry();
     if cpu.vmx.controls.primary & primary::USE_TPR_SHADOW != 0 {

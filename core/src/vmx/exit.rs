@@ -3,7 +3,7 @@
 use super::apic;
 use super::controls::{exit, pin, secondary_exit};
 use super::errors::abort;
-use super::fields::{field, Field};
+use super::fields::field;
 use super::reasons::{reason, BUSY_SHADOW_STACK, BUS_LOCK, ENTRY_FAILURE};
 use super::record::{Outcome, Recorded};
 use super::rules::{MsrListUse, Rule};
@@ -14,7 +14,7 @@ use crate::cpu::bits::EFER_LMA;
 use crate::cpu::exception::{Event as Delivered, EventKind as Kind};
 use crate::cpu::insn::Insn;
 use crate::cpu::{Activity, Cpu};
-use crate::debug::events::{Event, EventKind};
+use crate::debug::events::{At, Event, EventKind};
 use crate::platform::Bus;
 
 /// Bits of interruption information (SDM vol. 3, table 25-18).
@@ -54,31 +54,19 @@ pub fn take(cpu: &mut Cpu, bus: &mut Bus) {
         return;
     };
     let address = vmcs.address;
-    let linear = has_linear(&vmx.exit).then_some(vmx.exit.guest_linear);
-    let physical = has_physical(&vmx.exit).then_some(vmx.exit.guest_physical);
-    set_if(vmcs, field::GUEST_LINEAR_ADDRESS, linear);
-    set_if(vmcs, field::GUEST_PHYSICAL_ADDRESS, physical);
     record_information(vmcs, &vmx.exit, flags, vectoring.as_ref());
     guest_state::save(cpu, timer);
     cpu.vmx.freeze_guest(address, &cpu.regs);
     let vmx = &mut cpu.vmx;
     let exit = &vmx.exit;
     vmx.record.exited(exit, rip, bus.clock);
-    bus.debug.events.push(Event {
+    let at = At {
         icount: bus.clock,
         vcpu: cpu.id as u32,
-        kind: EventKind::Exit,
-        vmcs: Some(address),
-        reason: Some(exit.reason),
-        qualification: Some(exit.qualification),
-        guest_rip: Some(rip),
-        guest_linear: linear,
-        guest_physical: physical,
-        interruption_info: (exit.interruption_info != 0).then_some(exit.interruption_info),
-        instruction_length: (exit.instruction_length != 0).then_some(exit.instruction_length),
-        forced: exit.cause == super::cause::Cause::Forced,
-        ..Event::default()
-    });
+        vmcs: address,
+        guest_rip: rip,
+    };
+    bus.debug.events.exit(at, exit);
     bus.debug.catches.on_exit(exit.reason);
 
     // Blocking by NMI: an NMI that exits sets it, virtual NMIs never had it (SDM vol. 3, 28.5.6).
@@ -119,34 +107,17 @@ fn time_left(cpu: &Cpu, bus: &Bus) -> Option<u64> {
     saves.then(|| (tsc.wrapping_add(left) >> shift).wrapping_sub(tsc >> shift))
 }
 
-fn has_linear(exit: &Exit) -> bool {
-    [reason::EPT_VIOLATION, reason::SPP_RELATED_EVENT].contains(&(exit.reason as u16))
-        || exit.guest_linear != 0
-}
-
-fn has_physical(exit: &Exit) -> bool {
-    [
-        reason::EPT_VIOLATION,
-        reason::EPT_MISCONFIGURATION,
-        reason::SPP_RELATED_EVENT,
-    ]
-    .contains(&(exit.reason as u16))
-        || exit.guest_physical != 0
-}
-
-/// Stores a value that does not apply to every exit.
-#[inline(always)]
-fn set_if(vmcs: &mut Vmcs, field: Field, value: Option<u64>) {
-    if let Some(value) = value {
-        vmcs.set(field, value);
-    }
-}
-
-/// The other VM-exit information fields (SDM vol. 3, 28.2). What does not apply to a reason keeps its value, but for
+/// The VM-exit information fields (SDM vol. 3, 28.2). What does not apply to a reason keeps its value, but for
 /// qualification and the two words with a valid bit.
 fn record_information(vmcs: &mut Vmcs, exit: &Exit, flags: u64, vectoring: Option<&Delivered>) {
     vmcs.set(field::EXIT_REASON, exit.reason as u64 | flags);
     vmcs.set(field::EXIT_QUALIFICATION, exit.qualification);
+    if let Some(linear) = exit.linear() {
+        vmcs.set(field::GUEST_LINEAR_ADDRESS, linear);
+    }
+    if let Some(physical) = exit.physical() {
+        vmcs.set(field::GUEST_PHYSICAL_ADDRESS, physical);
+    }
     vmcs.set(field::EXIT_INTERRUPTION_INFO, exit.interruption_info as u64);
     if exit.interruption_info & ERROR_CODE_VALID != 0 {
         vmcs.set(

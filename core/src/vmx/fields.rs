@@ -480,6 +480,12 @@ impl Field {
         (0..Field::COUNT as u8).map(Field)
     }
 
+    /// The field of that `index`, below `COUNT`.
+    pub(super) const fn at(index: usize) -> Field {
+        assert!(index < Field::COUNT);
+        Field(index as u8)
+    }
+
     /// The field's place in arrays of `Field::COUNT` elements.
     #[inline(always)]
     pub const fn index(self) -> usize {

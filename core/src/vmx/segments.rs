@@ -91,8 +91,10 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    const GUEST: FieldSet = {
-        let mut fields = FieldSet::EMPTY;
+    const HOST: FieldSet = FieldSet::of(&HOST).union(FieldSet::of(&HOST_OTHERS));
+    /// All that either is made of.
+    const FIELDS: FieldSet = {
+        let mut fields = Loaded::HOST;
         let mut index = 0;
         while index < GUEST.len() {
             fields = fields.union(FieldSet::of(&GUEST[index]));
@@ -100,7 +102,6 @@ impl Loaded {
         }
         fields
     };
-    const HOST: FieldSet = FieldSet::of(&HOST).union(FieldSet::of(&HOST_OTHERS));
 
     /// The guest's segments. `get` reads a field.
     #[inline(always)]
@@ -141,11 +142,11 @@ impl Loaded {
     /// `field` has got another value.
     #[inline(always)]
     pub fn forget(&mut self, field: Field) {
-        if Loaded::GUEST.contains(field) {
-            self.guest = None;
-        }
-        if Loaded::HOST.contains(field) {
-            self.host = None;
+        if Loaded::FIELDS.contains(field) {
+            match Loaded::HOST.contains(field) {
+                true => self.host = None,
+                false => self.guest = None,
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use super::apic;
 use super::cause::Cause;
 use super::controls::{exit, primary, secondary};
 use super::fields::{field, Field};
+use super::reasons::reason;
 use super::record::Record;
 use super::vmcs::Vmcs;
 use crate::cpu::bus_lock::{self, Locked};
@@ -50,6 +51,26 @@ pub struct Exit {
     pub rf: SavedRf,
     /// What in the VMCS or its tables made it happen.
     pub cause: Cause,
+}
+
+impl Exit {
+    /// The guest-linear address, where the exit has one.
+    #[inline(always)]
+    pub fn linear(&self) -> Option<u64> {
+        let always = [reason::EPT_VIOLATION, reason::SPP_RELATED_EVENT];
+        (self.guest_linear != 0 || always.contains(&(self.reason as u16))).then_some(self.guest_linear)
+    }
+
+    /// The guest-physical address, where the exit has one.
+    #[inline(always)]
+    pub fn physical(&self) -> Option<u64> {
+        let always = [
+            reason::EPT_VIOLATION,
+            reason::EPT_MISCONFIGURATION,
+            reason::SPP_RELATED_EVENT,
+        ];
+        (self.guest_physical != 0 || always.contains(&(self.reason as u16))).then_some(self.guest_physical)
+    }
 }
 
 /// The control words that are in force in a guest; words that are not activated are 0.

@@ -7,9 +7,11 @@ mod ept;
 mod every_reason;
 mod guest_paging;
 mod injection;
+mod later_entries;
 mod nmi;
 mod real_address_mode;
 mod sub_pages;
+mod switching;
 mod vectoring;
 
 use std::sync::Arc;
@@ -347,7 +349,7 @@ fn a_broken_rule_decides_the_entry() {
         why.rules[0].deciding && why.rules[0].id.starts_with("guest.tr"),
         "{why:?}"
     );
-    let event = bench.bus.debug.events.last(1, |_| true)[0];
+    let event = &bench.bus.debug.events.last(1, |_| true)[0];
     assert_eq!(
         (event.kind, event.rule),
         (EventKind::EntryFailure, Some(why.rules[0].id))

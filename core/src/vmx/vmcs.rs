@@ -45,15 +45,29 @@ pub const UNCHECKED: [(Field, u64); 2] = [
     ),
 ];
 
-/// The bits whose change is a change to the checks of VM entry, by `Field::index`.
-static CHECKED: [u64; Field::COUNT] = {
-    let mut bits = [!0; Field::COUNT];
+/// What `set` goes by.
+#[derive(Clone, Copy)]
+struct Width {
+    /// The bits that the field holds.
+    mask: u64,
+    /// The bits whose change is a change to the checks of VM entry.
+    checked: u64,
+}
+
+/// By `Field::index`.
+static WIDTHS: [Width; Field::COUNT] = {
+    let mut widths = [Width { mask: 0, checked: !0 }; Field::COUNT];
     let mut at = 0;
-    while at < UNCHECKED.len() {
-        bits[UNCHECKED[at].0.index()] = !UNCHECKED[at].1;
+    while at < Field::COUNT {
+        widths[at].mask = Field::at(at).mask();
         at += 1;
     }
-    bits
+    at = 0;
+    while at < UNCHECKED.len() {
+        widths[UNCHECKED[at].0.index()].checked = !UNCHECKED[at].1;
+        at += 1;
+    }
+    widths
 };
 
 #[derive(Clone, Debug)]
@@ -109,11 +123,12 @@ impl Vmcs {
     #[inline(never)]
     fn change(&mut self, field: Field, value: u64) -> bool {
         let slot = &mut self.values[field.index()];
-        let value = value & field.mask();
+        let width = &WIDTHS[field.index()];
+        let value = value & width.mask;
         if *slot == value {
             return false;
         }
-        if (*slot ^ value) & CHECKED[field.index()] != 0 {
+        if (*slot ^ value) & width.checked != 0 {
             self.changed.insert(field);
         }
         *slot = value;

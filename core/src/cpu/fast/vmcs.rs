@@ -7,14 +7,12 @@ use crate::platform::Bus;
 use crate::vmx::fail::succeed;
 use crate::vmx::fields::{Access, Field, Group};
 
-/// The field that an encoding names, where a VMCS is current and nothing speaks against an access to it.
+/// The field that an encoding names, where a VMCS is current, as it can be in VMX operation only, and nothing speaks against
+/// an access to it.
 #[inline(always)]
 fn field(cpu: &Cpu, bus: &Bus, encoding: u64) -> Option<(Field, Access)> {
-    let plain = cpu.vmx.vmxon.is_some()
-        && cpu.vmx.current.is_some()
-        && !cpu.vmx.guest
-        && cpu.cpl == 0
-        && bus.debug.catches.forced.is_none();
+    let plain =
+        cpu.vmx.current.is_some() && !cpu.vmx.guest && cpu.cpl == 0 && bus.debug.catches.forced.is_none();
     if !plain {
         return None;
     }
