@@ -531,7 +531,6 @@ void build_enforcement(struct situation *s)
 {
 	volatile u64 *const msrs = s->in + IN_MSRS;
 
-	s->enforced = true;
 	s->ssp = random_ssp(s);
 	make_paging_work(s);
 	make_data_flat(s);

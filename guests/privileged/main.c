@@ -238,6 +238,7 @@ void main(void)
 		for (unsigned n = 0; only[0] && n < family_count; n++)
 			if (text_equal(only, families[n].name))
 				family = &families[n];
+		s.enforced = family >= families + mixed_count;
 		situation_fill(&s, family->modes);
 		family->build(&s);
 		watchdog_start();

@@ -16,8 +16,10 @@
 #define TSS32 0x9
 #define LDT_TYPE 0x2
 #define USED_OF_STACK 0x100 /* by a handler */
+#define ENDBRANCH_BYTES 4
 #define PAT_AFTER_RESET 0x0007040600070406
 
+/* Where each begins, with an ENDBRANCH. */
 extern const u32 handlers32[], handlers64[];
 extern const u32 fault_tasks[FAULT_TASK_COUNT];
 extern const char low_start[], low_handlers[];
@@ -239,6 +241,12 @@ void random_gate(struct situation *s, unsigned vector)
 	store(at, 8, gate);
 }
 
+/* Bochs's ENDBRANCH changes IA32_S_CET where nothing is enforced, too: only cases that need one execute it. */
+static u32 entry_of(const struct situation *s, u32 handler)
+{
+	return s->enforced ? handler : handler + ENDBRANCH_BYTES;
+}
+
 static void make_interrupt_table(const struct situation *s)
 {
 	fill(IDT, IDT_BYTES, 0);
@@ -249,12 +257,12 @@ static void make_interrupt_table(const struct situation *s)
 			store(VECTORS + 4 * vector, 4,
 				LOW_CODE << 12 | (u32)(low_handlers - low_start + 8 * vector));
 		else if (in_long_mode(s))
-			write_gate(s, vector, handlers64[vector], SEL_CODE64,
+			write_gate(s, vector, entry_of(s, handlers64[vector]), SEL_CODE64,
 				PRESENT | level | GATE_INTERRUPT32, 1);
 		else if (vector == 8 || vector == NMI_VECTOR)
 			take_by_task(s, vector, vector == NMI_VECTOR);
 		else
-			write_gate(s, vector, handlers32[vector], SEL_CODE32,
+			write_gate(s, vector, entry_of(s, handlers32[vector]), SEL_CODE32,
 				PRESENT | level | GATE_INTERRUPT32, 0);
 	}
 }
@@ -350,7 +358,6 @@ void situation_begin(struct situation *s, u64 seed, u64 number)
 	s->random = random64(s);
 	s->in = (volatile u64 *)IN;
 	s->at = 0x10;
-	s->enforced = false;
 }
 
 static void choose_mode(struct situation *s, u64 modes)
@@ -387,7 +394,8 @@ void situation_fill(struct situation *s, u64 modes)
 		make_task(task_address(n), 0x100, plain_selector(s->level, CS), plain_selector(s->level, SS),
 			STACK_START);
 	for (unsigned n = 0; n < FAULT_TASK_COUNT; n++)
-		make_task(FAULT_TASKS + 0x100 * n, fault_tasks[n], SEL_CODE32, SEL_DATA, HANDLER_STACK);
+		make_task(FAULT_TASKS + 0x100 * n, entry_of(s, fault_tasks[n]), SEL_CODE32, SEL_DATA,
+			HANDLER_STACK);
 
 	if (chance(s, 50))
 		cr0 |= BIT(16); /* WP */

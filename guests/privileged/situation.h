@@ -26,7 +26,7 @@ struct situation {
 	unsigned bits;  /* of the code */
 	unsigned level; /* of privilege */
 	unsigned at;    /* where the next byte of code goes, from CODE on */
-	bool enforced;  /* control-flow enforcement is in force: the outcome has what that left */
+	bool enforced;  /* control-flow enforcement is in force, and the outcome has what that left */
 	u64 ssp;        /* then, where the shadow stack begins */
 	volatile u64 *in;
 };

@@ -187,12 +187,9 @@ def compare(cases: Cases) -> Comparison:
             result.add_lost(replace(cases, first=first, count=1))
             first += 1
         if cases.count > CASES_PER_RUN:
-            print(
-                f"privileged: {first - cases.first} of {cases.count} cases, "
-                f"{len(result.undecided) + len(result.lost)} undecided or lost",
-                file=sys.stderr,
-                flush=True,
-            )
+            found = [ours.number for ours, _ in result.undecided] + result.lost
+            done = f"{first - cases.first} of {cases.count} cases"
+            print(f"privileged: {done}, undecided or lost: {found or 'none'}", file=sys.stderr, flush=True)
     return result
 
 
