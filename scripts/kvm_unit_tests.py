@@ -64,6 +64,11 @@ KVM_ONLY = {"vmexit_vmcall": "KVM's own interface"}
 # that has no test device.
 PARTLY = {"xapic", "x2apic", "syscall"}
 NO_TEST_DEVICE = "TEST_DEVICE=0\n"
+# Tests that fail where a processor is exact; with the SDM's values in their place both pass.
+CONTRARY = {
+    "vmx_db_test": "it wants an emulated WBINVD in a MOV SS shadow to be wrong, as KVM's is (report_xfail)",
+    "atomic_switch_overflow_msrs_test": "it wants reason 33 of an MSR that cannot be loaded, which is 34",
+}
 # The CPU's features that a section of unittests.cfg may take away, as both call them.
 FEATURES = {"invpcid", "la57", "pcid", "pku", "smap", "umip", "x2apic"}
 
@@ -180,8 +185,11 @@ def judge(timeout: float, test: Test) -> Result:
     status, output = run(test, timeout)
     seconds = time.monotonic() - start
     remarks = re.findall(r"^(?:FAIL|SKIP|gdbvmx|Unhandled|Assert|ASSERT).*", output, re.M)
+    outcome = OUTCOMES.get(status, f"status {status}")
+    if outcome != "pass" and (known := CONTRARY.get(test.name)):
+        remarks.insert(0, known)
     summary = re.findall(r"^SUMMARY: (.*)", output, re.M)
-    return Result(test, OUTCOMES.get(status, f"status {status}"), seconds, "; ".join(summary), remarks)
+    return Result(test, outcome, seconds, "; ".join(summary), remarks)
 
 
 def main() -> int:
