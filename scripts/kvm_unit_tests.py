@@ -46,6 +46,7 @@ LARGE = re.compile("ept_access_|vmx_apic_passthrough|vmx_eoi_bitmap|vmx_init|vmx
 NOT_OURS = {
     "asyncpf": "KVM's own interface",
     "kvmclock_test": "KVM's own interface",
+    "hypercall": "KVM's own interface",
     "hyperv_clock": "Hyper-V's interface",
     "hyperv_connections": "Hyper-V's interface",
     "hyperv_stimer": "Hyper-V's interface",
