@@ -6,6 +6,7 @@ use crate::cpu::segment::Rights;
 use crate::cpu::Cpu;
 use crate::vmx::cpuid_features::{feature, Feature};
 use crate::vmx::fields::{field, Field};
+use crate::vmx::segments;
 
 type Get = Box<dyn Fn(&Cpu) -> u128 + Send + Sync>;
 type Set = Box<dyn Fn(&mut Cpu, u128) + Send + Sync>;
@@ -78,99 +79,8 @@ const GENERAL: [&str; 16] = [
     "r15",
 ];
 
-/// Name, and the fields of selector, base, limit and rights of the guest, selector and base of the host.
-type SegmentRow = (&'static str, [Field; 4], Option<Field>, Option<Field>);
-
-const SEGMENTS: [SegmentRow; 8] = [
-    (
-        "es",
-        [
-            field::GUEST_ES_SELECTOR,
-            field::GUEST_ES_BASE,
-            field::GUEST_ES_LIMIT,
-            field::GUEST_ES_ACCESS_RIGHTS,
-        ],
-        Some(field::HOST_ES_SELECTOR),
-        None,
-    ),
-    (
-        "cs",
-        [
-            field::GUEST_CS_SELECTOR,
-            field::GUEST_CS_BASE,
-            field::GUEST_CS_LIMIT,
-            field::GUEST_CS_ACCESS_RIGHTS,
-        ],
-        Some(field::HOST_CS_SELECTOR),
-        None,
-    ),
-    (
-        "ss",
-        [
-            field::GUEST_SS_SELECTOR,
-            field::GUEST_SS_BASE,
-            field::GUEST_SS_LIMIT,
-            field::GUEST_SS_ACCESS_RIGHTS,
-        ],
-        Some(field::HOST_SS_SELECTOR),
-        None,
-    ),
-    (
-        "ds",
-        [
-            field::GUEST_DS_SELECTOR,
-            field::GUEST_DS_BASE,
-            field::GUEST_DS_LIMIT,
-            field::GUEST_DS_ACCESS_RIGHTS,
-        ],
-        Some(field::HOST_DS_SELECTOR),
-        None,
-    ),
-    (
-        "fs",
-        [
-            field::GUEST_FS_SELECTOR,
-            field::GUEST_FS_BASE,
-            field::GUEST_FS_LIMIT,
-            field::GUEST_FS_ACCESS_RIGHTS,
-        ],
-        Some(field::HOST_FS_SELECTOR),
-        Some(field::HOST_FS_BASE),
-    ),
-    (
-        "gs",
-        [
-            field::GUEST_GS_SELECTOR,
-            field::GUEST_GS_BASE,
-            field::GUEST_GS_LIMIT,
-            field::GUEST_GS_ACCESS_RIGHTS,
-        ],
-        Some(field::HOST_GS_SELECTOR),
-        Some(field::HOST_GS_BASE),
-    ),
-    (
-        "ldtr",
-        [
-            field::GUEST_LDTR_SELECTOR,
-            field::GUEST_LDTR_BASE,
-            field::GUEST_LDTR_LIMIT,
-            field::GUEST_LDTR_ACCESS_RIGHTS,
-        ],
-        None,
-        None,
-    ),
-    (
-        "tr",
-        [
-            field::GUEST_TR_SELECTOR,
-            field::GUEST_TR_BASE,
-            field::GUEST_TR_LIMIT,
-            field::GUEST_TR_ACCESS_RIGHTS,
-        ],
-        Some(field::HOST_TR_SELECTOR),
-        Some(field::HOST_TR_BASE),
-    ),
-];
+/// In the order of `Cpu::seg`.
+const SEGMENTS: [&str; 8] = ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"];
 
 pub static TABLE: LazyLock<Vec<Register>> = LazyLock::new(|| {
     let mut table = Vec::new();
@@ -197,7 +107,7 @@ pub static TABLE: LazyLock<Vec<Register>> = LazyLock::new(|| {
         )
         .saved(field::GUEST_RFLAGS, None),
     );
-    for (number, (name, guest, host_selector, host_base)) in SEGMENTS.into_iter().enumerate() {
+    for (number, (name, fields)) in SEGMENTS.into_iter().zip(&segments::FIELDS).enumerate() {
         table.push(
             register(
                 name,
@@ -205,7 +115,7 @@ pub static TABLE: LazyLock<Vec<Register>> = LazyLock::new(|| {
                 move |cpu| cpu.seg[number].selector as u128,
                 move |cpu, value| cpu.seg[number].selector = value as u16,
             )
-            .saved(guest[0], host_selector),
+            .saved(fields.guest[0], fields.host_selector),
         );
         table.push(
             register(
@@ -214,7 +124,7 @@ pub static TABLE: LazyLock<Vec<Register>> = LazyLock::new(|| {
                 move |cpu| cpu.seg[number].base as u128,
                 move |cpu, value| cpu.seg[number].base = value as u64,
             )
-            .saved(guest[1], host_base),
+            .saved(fields.guest[1], fields.host_base),
         );
         table.push(
             register(
@@ -223,7 +133,7 @@ pub static TABLE: LazyLock<Vec<Register>> = LazyLock::new(|| {
                 move |cpu| cpu.seg[number].limit as u128,
                 move |cpu, value| cpu.seg[number].limit = value as u32,
             )
-            .saved(guest[2], None),
+            .saved(fields.guest[2], None),
         );
         table.push(
             register(
@@ -232,7 +142,7 @@ pub static TABLE: LazyLock<Vec<Register>> = LazyLock::new(|| {
                 move |cpu| cpu.seg[number].rights.0 as u128,
                 move |cpu, value| cpu.seg[number].rights = Rights(value as u32),
             )
-            .saved(guest[3], None),
+            .saved(fields.guest[3], None),
         );
     }
     table.extend([

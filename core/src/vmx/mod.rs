@@ -34,7 +34,7 @@ pub mod qualification;
 pub mod reasons;
 pub mod record;
 pub mod rules;
-mod segments;
+pub mod segments;
 pub mod shadow;
 pub mod state;
 #[cfg(test)]

@@ -1,80 +1,102 @@
 //! The segment registers of guest and host in a VMCS, as VM entry and VM exit load them.
 
 use super::fields::{field, Field, FieldSet};
-use crate::cpu::segment::{Rights, Segment, CS, FS, GS, LDTR, TR};
+use crate::cpu::segment::{Rights, Segment, CS, TR};
 
-/// Selector, base, limit and access rights of each of the guest's segments, in the order of `Cpu::seg`.
-static GUEST: [[Field; 4]; 8] = {
+/// The fields that hold a segment register.
+pub struct SegmentFields {
+    /// Selector, base, limit and access rights of the guest's.
+    pub guest: [Field; 4],
+    pub host_selector: Option<Field>,
+    pub host_base: Option<Field>,
+}
+
+/// In the order of `Cpu::seg`.
+pub static FIELDS: [SegmentFields; 8] = {
     use field::*;
     [
-        [
-            GUEST_ES_SELECTOR,
-            GUEST_ES_BASE,
-            GUEST_ES_LIMIT,
-            GUEST_ES_ACCESS_RIGHTS,
-        ],
-        [
-            GUEST_CS_SELECTOR,
-            GUEST_CS_BASE,
-            GUEST_CS_LIMIT,
-            GUEST_CS_ACCESS_RIGHTS,
-        ],
-        [
-            GUEST_SS_SELECTOR,
-            GUEST_SS_BASE,
-            GUEST_SS_LIMIT,
-            GUEST_SS_ACCESS_RIGHTS,
-        ],
-        [
-            GUEST_DS_SELECTOR,
-            GUEST_DS_BASE,
-            GUEST_DS_LIMIT,
-            GUEST_DS_ACCESS_RIGHTS,
-        ],
-        [
-            GUEST_FS_SELECTOR,
-            GUEST_FS_BASE,
-            GUEST_FS_LIMIT,
-            GUEST_FS_ACCESS_RIGHTS,
-        ],
-        [
-            GUEST_GS_SELECTOR,
-            GUEST_GS_BASE,
-            GUEST_GS_LIMIT,
-            GUEST_GS_ACCESS_RIGHTS,
-        ],
-        [
-            GUEST_LDTR_SELECTOR,
-            GUEST_LDTR_BASE,
-            GUEST_LDTR_LIMIT,
-            GUEST_LDTR_ACCESS_RIGHTS,
-        ],
-        [
-            GUEST_TR_SELECTOR,
-            GUEST_TR_BASE,
-            GUEST_TR_LIMIT,
-            GUEST_TR_ACCESS_RIGHTS,
-        ],
+        SegmentFields {
+            guest: [
+                GUEST_ES_SELECTOR,
+                GUEST_ES_BASE,
+                GUEST_ES_LIMIT,
+                GUEST_ES_ACCESS_RIGHTS,
+            ],
+            host_selector: Some(HOST_ES_SELECTOR),
+            host_base: None,
+        },
+        SegmentFields {
+            guest: [
+                GUEST_CS_SELECTOR,
+                GUEST_CS_BASE,
+                GUEST_CS_LIMIT,
+                GUEST_CS_ACCESS_RIGHTS,
+            ],
+            host_selector: Some(HOST_CS_SELECTOR),
+            host_base: None,
+        },
+        SegmentFields {
+            guest: [
+                GUEST_SS_SELECTOR,
+                GUEST_SS_BASE,
+                GUEST_SS_LIMIT,
+                GUEST_SS_ACCESS_RIGHTS,
+            ],
+            host_selector: Some(HOST_SS_SELECTOR),
+            host_base: None,
+        },
+        SegmentFields {
+            guest: [
+                GUEST_DS_SELECTOR,
+                GUEST_DS_BASE,
+                GUEST_DS_LIMIT,
+                GUEST_DS_ACCESS_RIGHTS,
+            ],
+            host_selector: Some(HOST_DS_SELECTOR),
+            host_base: None,
+        },
+        SegmentFields {
+            guest: [
+                GUEST_FS_SELECTOR,
+                GUEST_FS_BASE,
+                GUEST_FS_LIMIT,
+                GUEST_FS_ACCESS_RIGHTS,
+            ],
+            host_selector: Some(HOST_FS_SELECTOR),
+            host_base: Some(HOST_FS_BASE),
+        },
+        SegmentFields {
+            guest: [
+                GUEST_GS_SELECTOR,
+                GUEST_GS_BASE,
+                GUEST_GS_LIMIT,
+                GUEST_GS_ACCESS_RIGHTS,
+            ],
+            host_selector: Some(HOST_GS_SELECTOR),
+            host_base: Some(HOST_GS_BASE),
+        },
+        SegmentFields {
+            guest: [
+                GUEST_LDTR_SELECTOR,
+                GUEST_LDTR_BASE,
+                GUEST_LDTR_LIMIT,
+                GUEST_LDTR_ACCESS_RIGHTS,
+            ],
+            host_selector: None,
+            host_base: None,
+        },
+        SegmentFields {
+            guest: [
+                GUEST_TR_SELECTOR,
+                GUEST_TR_BASE,
+                GUEST_TR_LIMIT,
+                GUEST_TR_ACCESS_RIGHTS,
+            ],
+            host_selector: Some(HOST_TR_SELECTOR),
+            host_base: Some(HOST_TR_BASE),
+        },
     ]
 };
-
-/// Selectors of the host's ES to GS, in the order of `Cpu::seg`.
-const HOST: [Field; 6] = [
-    field::HOST_ES_SELECTOR,
-    field::HOST_CS_SELECTOR,
-    field::HOST_SS_SELECTOR,
-    field::HOST_DS_SELECTOR,
-    field::HOST_FS_SELECTOR,
-    field::HOST_GS_SELECTOR,
-];
-
-/// The other fields that the host's segments are made of.
-const HOST_OTHERS: [Field; 4] = [
-    field::HOST_FS_BASE,
-    field::HOST_GS_BASE,
-    field::HOST_TR_SELECTOR,
-    field::HOST_TR_BASE,
-];
 
 const CODE_64: Rights = Rights(0xa09b);
 const CODE_32: Rights = Rights(0xc09b);
@@ -91,27 +113,44 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    const HOST: FieldSet = FieldSet::of(&HOST).union(FieldSet::of(&HOST_OTHERS));
-    /// All that either is made of.
-    const FIELDS: FieldSet = {
-        let mut fields = Loaded::HOST;
+    const GUEST: FieldSet = {
+        let mut fields = FieldSet::EMPTY;
         let mut index = 0;
-        while index < GUEST.len() {
-            fields = fields.union(FieldSet::of(&GUEST[index]));
+        while index < FIELDS.len() {
+            fields = fields.union(FieldSet::of(&FIELDS[index].guest));
             index += 1;
         }
         fields
     };
+    const HOST: FieldSet = {
+        let mut fields = FieldSet::EMPTY;
+        let mut index = 0;
+        while index < FIELDS.len() {
+            if let Some(selector) = FIELDS[index].host_selector {
+                fields = fields.union(FieldSet::of(&[selector]));
+            }
+            if let Some(base) = FIELDS[index].host_base {
+                fields = fields.union(FieldSet::of(&[base]));
+            }
+            index += 1;
+        }
+        fields
+    };
+    /// All that either is made of.
+    const BOTH: FieldSet = Loaded::GUEST.union(Loaded::HOST);
 
     /// The guest's segments. `get` reads a field.
     #[inline(always)]
     pub fn guest(&mut self, get: impl Fn(Field) -> u64) -> &[Segment; 8] {
         self.guest.get_or_insert_with(|| {
-            GUEST.map(|[selector, base, limit, rights]| Segment {
-                selector: get(selector) as u16,
-                base: get(base),
-                limit: get(limit) as u32,
-                rights: Rights(get(rights) as u32),
+            FIELDS.each_ref().map(|fields| {
+                let [selector, base, limit, rights] = fields.guest.map(&get);
+                Segment {
+                    selector: selector as u16,
+                    base,
+                    limit: limit as u32,
+                    rights: Rights(rights as u32),
+                }
             })
         })
     }
@@ -142,7 +181,7 @@ impl Loaded {
     /// `field` has got another value.
     #[inline(always)]
     pub fn forget(&mut self, field: Field) {
-        if Loaded::FIELDS.contains(field) {
+        if Loaded::BOTH.contains(field) {
             match Loaded::HOST.contains(field) {
                 true => self.host = None,
                 false => self.guest = None,
@@ -153,48 +192,37 @@ impl Loaded {
 
 /// Each field of the guest's segments with its value.
 pub fn guest_fields(segments: &[Segment; 8]) -> impl Iterator<Item = (Field, u64)> + '_ {
-    segments
-        .iter()
-        .zip(&GUEST)
-        .flat_map(|(segment, [selector, base, limit, rights])| {
-            [
-                (*selector, segment.selector as u64),
-                (*base, segment.base),
-                (*limit, segment.limit as u64),
-                (*rights, segment.rights.0 as u64),
-            ]
-        })
+    segments.iter().zip(&FIELDS).flat_map(|(segment, fields)| {
+        let [selector, base, limit, rights] = fields.guest;
+        [
+            (selector, segment.selector as u64),
+            (base, segment.base),
+            (limit, segment.limit as u64),
+            (rights, segment.rights.0 as u64),
+        ]
+    })
 }
 
 /// The host's segments as VM exit loads them (SDM vol. 3, 28.5.2).
 fn host(long: bool, get: impl Fn(Field) -> u64) -> [Segment; 8] {
-    let mut segments = [Segment::unusable(0); 8];
-    for (index, (segment, selector)) in segments.iter_mut().zip(HOST).enumerate() {
-        let selector = get(selector) as u16;
-        *segment = Segment {
+    std::array::from_fn(|index| {
+        let fields = &FIELDS[index];
+        let Some(selector) = fields.host_selector.map(|field| get(field) as u16) else {
+            return Segment::unusable(0);
+        };
+        Segment {
             selector,
             rights: match index {
                 CS if long => CODE_64,
                 CS => CODE_32,
+                TR => TASK,
                 _ if selector == 0 => Rights::UNUSABLE,
                 _ => DATA,
             },
-            limit: !0,
-            base: match index {
-                FS => get(field::HOST_FS_BASE),
-                GS => get(field::HOST_GS_BASE),
-                _ => 0,
-            },
-        };
-    }
-    segments[LDTR] = Segment::unusable(0);
-    segments[TR] = Segment {
-        selector: get(field::HOST_TR_SELECTOR) as u16,
-        rights: TASK,
-        limit: 0x67,
-        base: get(field::HOST_TR_BASE),
-    };
-    segments
+            limit: if index == TR { 0x67 } else { !0 },
+            base: fields.host_base.map_or(0, &get),
+        }
+    })
 }
 
 #[cfg(test)]
