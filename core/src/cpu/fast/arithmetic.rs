@@ -1,6 +1,6 @@
 //! What computes and sets flags.
 
-use super::operand::{Input, Output};
+use super::operand::{InPlace, Input};
 use super::plain_or_exact;
 use crate::cpu::exec::alu::{Change, Compute};
 use crate::cpu::exec::shift::Shift;
@@ -35,7 +35,7 @@ impl<C: Shift> Shift for Quiet<C> {
     }
 }
 
-pub fn update<T: Int, C: Compute, D: Output, S: Input>(
+pub fn update<T: Int, C: Compute, D: InPlace, S: Input>(
     cpu: &mut Cpu,
     bus: &mut Bus,
     insn: &Insn,
@@ -59,7 +59,7 @@ pub fn compare<T: Int, C: Compute, A: Input, B: Input>(
     plain_or_exact!(cpu, bus, insn, rest, done)
 }
 
-pub fn in_place<T: Int, C: Change, D: Output>(
+pub fn in_place<T: Int, C: Change, D: InPlace>(
     cpu: &mut Cpu,
     bus: &mut Bus,
     insn: &Insn,
@@ -70,14 +70,14 @@ pub fn in_place<T: Int, C: Change, D: Output>(
 }
 
 /// By an immediate count, which is masked and not 0.
-pub fn shift<T: Int, K: Shift, D: Output>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {
+pub fn shift<T: Int, K: Shift, D: InPlace>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, rest: &[Insn]) -> Done {
     let count = insn.imm as u32 & (T::BITS - 1);
     let done = D::change::<T>(cpu, bus, insn, |cpu, a| K::shift(&mut cpu.flags, a, count));
     plain_or_exact!(cpu, bus, insn, rest, done)
 }
 
 /// By CL, which may be 0.
-pub fn shift_by_cl<T: Int, K: Shift, D: Output>(
+pub fn shift_by_cl<T: Int, K: Shift, D: InPlace>(
     cpu: &mut Cpu,
     bus: &mut Bus,
     insn: &Insn,

@@ -13,9 +13,13 @@ pub trait Input {
     fn get<T: Int>(cpu: &Cpu, bus: &Bus, insn: &Insn) -> Option<T>;
 }
 
-/// Where an operand is read from and written to; where the answer is `None` nothing has changed.
-pub trait Output: Input {
+/// Where an operand is written to; where the answer is `None` nothing has changed.
+pub trait Output {
     fn put<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, value: T) -> Option<()>;
+}
+
+/// Where an operand is changed; where the answer is `None` nothing has been.
+pub trait InPlace {
     fn change<T: Int>(
         cpu: &mut Cpu,
         bus: &mut Bus,
@@ -37,6 +41,9 @@ impl<const N: usize> Output for Reg<N> {
         cpu.set_reg(insn.r[N], value);
         Some(())
     }
+}
+
+impl<const N: usize> InPlace for Reg<N> {
     #[inline(always)]
     fn change<T: Int>(
         cpu: &mut Cpu,
@@ -97,6 +104,9 @@ impl<A: Address> Output for Memory<A> {
     fn put<T: Int>(cpu: &mut Cpu, bus: &mut Bus, insn: &Insn, value: T) -> Option<()> {
         store(cpu, bus, A::of(cpu, insn), value)
     }
+}
+
+impl<A: Address> InPlace for Memory<A> {
     #[inline(always)]
     fn change<T: Int>(
         cpu: &mut Cpu,
@@ -104,7 +114,11 @@ impl<A: Address> Output for Memory<A> {
         insn: &Insn,
         f: impl FnOnce(&mut Cpu, T) -> T,
     ) -> Option<()> {
-        change(cpu, bus, A::of(cpu, insn), f)
+        let (page, within) = place(cpu, A::of(cpu, insn), |entry| entry.write)?;
+        let old = bus.ram.load_in_page(page, within)?;
+        let new = f(cpu, old);
+        bus.ram.store_in_page(page, within, new);
+        Some(())
     }
 }
 
@@ -135,16 +149,6 @@ impl Output for Segmented {
         let linear = Segmented::linear::<T>(cpu, insn, |window| window.write_end)?;
         store(cpu, bus, linear, value)
     }
-    #[inline(always)]
-    fn change<T: Int>(
-        cpu: &mut Cpu,
-        bus: &mut Bus,
-        insn: &Insn,
-        f: impl FnOnce(&mut Cpu, T) -> T,
-    ) -> Option<()> {
-        let linear = Segmented::linear::<T>(cpu, insn, |window| window.write_end)?;
-        change(cpu, bus, linear, f)
-    }
 }
 
 #[inline(always)]
@@ -157,15 +161,6 @@ pub fn load<T: Int>(cpu: &Cpu, bus: &Bus, linear: u64) -> Option<T> {
 pub fn store<T: Int>(cpu: &Cpu, bus: &mut Bus, linear: u64, value: T) -> Option<()> {
     let (page, within) = place(cpu, linear, |entry| entry.write)?;
     bus.ram.store_in_page(page, within, value).then_some(())
-}
-
-#[inline(always)]
-fn change<T: Int>(cpu: &mut Cpu, bus: &mut Bus, linear: u64, f: impl FnOnce(&mut Cpu, T) -> T) -> Option<()> {
-    let (page, within) = place(cpu, linear, |entry| entry.write)?;
-    let old = bus.ram.load_in_page(page, within)?;
-    let new = f(cpu, old);
-    bus.ram.store_in_page(page, within, new);
-    Some(())
 }
 
 /// The page of RAM that the TLB knows a linear address to lie in, by its number, and the offset in the page.
