@@ -109,16 +109,14 @@ class Comparison:
 
     def add(self, ours: Outcome, theirs: Outcome, alone: Cases) -> None:
         """Two outcomes of the case `alone` that are not the same."""
-        decision = decided(ours, theirs)
-        if decision is None:
-            here, there = _both(alone)
-            if here and here == there:
-                self.alike_alone += 1
-                return
-        if decision is None:
-            self.undecided.append((ours, theirs))
-        else:
+        if decision := decided(ours, theirs):
             self.decisions[decision.name] += 1
+            return
+        here, there = _both(alone)
+        if here and here == there:
+            self.alike_alone += 1
+        else:
+            self.undecided.append((ours, theirs))
 
 
 def outcomes(output: str) -> Iterator[Outcome]:

@@ -331,17 +331,20 @@ fn outer_stack(
 ) -> Result<Stack, Stop> {
     let cpl = leave.to;
     let to_64 = cpu.long_mode() && leave.code.rights.long();
-    let segment = if is_null(selector) {
-        if !(to_64 && cpl < 3 && rpl(selector) == cpl) {
-            return Err(cpu.general_protection(0));
-        }
-        cpu.check_target(&leave.code, leave.ip)?;
-        Segment::null_stack(selector)
+    let descriptor = if !is_null(selector) {
+        Some(cpu.stack_descriptor(bus, selector, cpl, vector::GENERAL_PROTECTION)?)
+    } else if to_64 && cpl < 3 && rpl(selector) == cpl {
+        None
     } else {
-        let mut descriptor = cpu.stack_descriptor(bus, selector, cpl, vector::GENERAL_PROTECTION)?;
-        cpu.check_target(&leave.code, leave.ip)?;
-        cpu.mark_accessed(bus, &mut descriptor)?;
-        descriptor.segment()
+        return Err(cpu.general_protection(0));
+    };
+    cpu.check_target(&leave.code, leave.ip)?;
+    let segment = match descriptor {
+        Some(mut descriptor) => {
+            cpu.mark_accessed(bus, &mut descriptor)?;
+            descriptor.segment()
+        }
+        None => Segment::null_stack(selector),
     };
     Ok(if to_64 {
         Stack::of_pointer(cpu, segment, pointer, cpl)
